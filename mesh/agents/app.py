@@ -1,0 +1,112 @@
+"""An app: agents in one module, served together from one pool."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints, overload
+
+from mesh.agents.values import schema_of
+from mesh.errors import AppError
+from schemas.agent import AgentRecord
+from schemas.ids import is_name
+
+if TYPE_CHECKING:
+    from mesh.agents.context import Context
+
+Handler = Callable[..., Awaitable[Any]]
+OnChange = Literal["suspend", "fail"]
+NAME_RULE = "1 to 63 of a-z 0-9 _ -, and begin with a letter or digit"
+
+
+class Agent:
+    """A handler under a name; what callers submit tasks to.
+
+    `input_type` and `output_type` are the handler's annotations. Calling it calls the handler, as in a unit test.
+    """
+
+    def __init__(self, handler: Handler, *, name: str, on_change: OnChange) -> None:
+        where = f"agent '{name}'"
+        if not is_name(name):
+            raise AppError(f"{where} has no valid name", hint=f"names are {NAME_RULE}; pass @app.agent(name=...)")
+        if not inspect.iscoroutinefunction(handler):
+            raise AppError(f"{where} is not an async function", hint=f"write `async def {handler.__name__}(ctx, ...)`")
+        parameters = list(inspect.signature(handler).parameters.values())
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        if not 1 <= len(parameters) <= 2 or any(p.kind not in positional for p in parameters):
+            raise AppError(
+                f"{where} must take the context and at most one input", hint="put several inputs in one dataclass"
+            )
+        try:
+            hints = get_type_hints(handler, include_extras=True)
+        except NameError as error:
+            raise AppError(f"{where} has an annotation that cannot be read: {error}") from error
+        self.name = name
+        self.handler = handler
+        self.on_change = on_change
+        self.description = (inspect.getdoc(handler) or "").partition("\n")[0]
+        self.takes_input = len(parameters) == 2
+        self.input_type: Any = hints.get(parameters[1].name, Any) if self.takes_input else Any
+        self.output_type: Any = hints.get("return", Any)
+        self._input_schema = schema_of(self.input_type, f"{where}, input")
+        self._output_schema = schema_of(self.output_type, f"{where}, output")
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.name}>"
+
+    async def __call__(self, ctx: Context, *args: Any) -> Any:
+        return await self.handler(ctx, *args)
+
+    def record(self) -> AgentRecord:
+        """What the registry says of it."""
+        return AgentRecord(
+            name=self.name,
+            description=self.description,
+            input_schema=self._input_schema,
+            output_schema=self._output_schema,
+        )
+
+
+class Mesh:
+    """An app; its name is its pool.
+
+    `version` None is a digest of the app's sources, so that a changed handler is a new version.
+    """
+
+    def __init__(self, name: str, *, version: str | None = None, pool: str | None = None) -> None:
+        for text in (name, pool or name):
+            if not is_name(text):
+                raise AppError(f"'{text}' is no valid name of an app or a pool", hint=f"names are {NAME_RULE}")
+        self.name = name
+        self.pool = pool or name
+        self.version = version
+        self.agents: dict[str, Agent] = {}
+
+    def __repr__(self) -> str:
+        return f"<Mesh {self.name}: {', '.join(self.agents) or 'no agents'}>"
+
+    @overload
+    def agent(self, handler: Handler, /) -> Agent: ...
+
+    @overload
+    def agent(self, *, name: str | None = None, on_change: OnChange = "suspend") -> Callable[[Handler], Agent]: ...
+
+    def agent(
+        self, handler: Handler | None = None, /, *, name: str | None = None, on_change: OnChange = "suspend"
+    ) -> Agent | Callable[[Handler], Agent]:
+        """Makes an async function `(ctx, input) -> output` an agent of this app.
+
+        `on_change` says what happens to a task whose log holds other steps than the handler asks for: `suspend` until
+        another version of the app is there, or `fail`.
+
+        Raises: AppError for a name that is taken or a signature that cannot be served.
+        """
+
+        def register(handler: Handler) -> Agent:
+            agent = Agent(handler, name=name or handler.__name__, on_change=on_change)
+            if agent.name in self.agents:
+                raise AppError(f"app '{self.name}' has two agents named '{agent.name}'")
+            self.agents[agent.name] = agent
+            return agent
+
+        return register(handler) if handler is not None else register

@@ -1,0 +1,262 @@
+"""The context a handler receives: every effect goes through it as a step.
+
+If the log holds a step's result, it is returned at once; otherwise the effect is performed and recorded. So a handler
+that is called again after a crash passes through what it has done and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from typing import Any, Final, Protocol, TypeVar, overload
+
+import structlog
+from msgspec import Struct
+
+from mesh.agents.emits import Emits
+from mesh.agents.guard import Raised, Threads, error_of, guard
+from mesh.agents.values import as_recorded, restore, return_type
+from mesh.errors import InvalidInput, Nondeterministic, OutcomeUnknown, SecretMissing, StepFailed, TaskCancelled
+from mesh.log import ops
+from mesh.log.journal import Journal
+from mesh.log.steps import Step, perform_step
+from schemas import error as codes
+from schemas.envelope import Event
+from schemas.step import EventAdded, StepCompleted, StepFailed as StepFailedEvent, StepProgress
+
+MAX_STEP_NAME: Final = 128
+MAX_UNCOMMITTED_CHARS: Final = 16 * 1024
+REPLAY_GRACE_S: Final = 1.0
+T = TypeVar("T")
+
+
+class TaskInfo(Struct, frozen=True, kw_only=True):
+    """Which task a handler works on; `attempt` counts the claims of this task."""
+
+    id: str
+    agent: str
+    context_id: str
+    owner: str = "local/anonymous"
+    attempt: int = 1
+    metadata: dict[str, Any] | None = None
+
+
+class Recorder(Protocol):
+    """Where a context records: a task's log, or a list in a unit test."""
+
+    emits: Emits
+
+    @property
+    def cancelled(self) -> bool: ...
+
+    async def commit(self, events: tuple[Event, ...]) -> str:
+        """Appends what was emitted and then these events; returns their time."""
+        ...
+
+    async def lease(self) -> None:
+        """Makes sure that the task is still ours before an effect."""
+        ...
+
+    async def tell(self, text: str, offset: int) -> None:
+        """Sends text ahead of the log."""
+        ...
+
+    def soon(self) -> None:
+        """What was emitted must be committed soon."""
+        ...
+
+
+class Context:
+    """What a handler works with; made by the executor, or by `mesh.testing`."""
+
+    def __init__(
+        self,
+        task: TaskInfo,
+        input: Any,
+        journal: Journal,
+        recorder: Recorder,
+        *,
+        secrets: Callable[[str], str | None],
+        threads: Threads | None = None,
+    ) -> None:
+        self.task = task
+        self.input = input
+        self.random = random.Random(task.id)  # noqa: S311 - it must be the same after a crash, not secret
+        self.log = structlog.get_logger("mesh.agent").bind(
+            task=task.id, context=task.context_id, agent=task.agent, attempt=task.attempt
+        )
+        self._journal = journal
+        self._recorder = recorder
+        self._secrets = secrets
+        self._threads = threads or Threads()
+        self._occurrences: dict[str, int] = {}
+        self._seen: list[str] = []
+        self._replayed = asyncio.Event()
+        self._skip_text = len(journal.text)
+        self._skip_events = journal.events
+        self._now = journal.at
+        self._mark_replayed()
+
+    @overload
+    async def step(
+        self, name: str, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, idempotent: bool = ..., **kwargs: Any
+    ) -> T: ...
+
+    @overload
+    async def step(
+        self, name: str, function: Callable[..., T], /, *args: Any, idempotent: bool = ..., **kwargs: Any
+    ) -> T: ...
+
+    async def step(
+        self, name: str, function: Callable[..., Any], /, *args: Any, idempotent: bool = True, **kwargs: Any
+    ) -> Any:
+        """Performs `function(*args, **kwargs)` once and records its result.
+
+        A blocking function runs in a thread. What comes back has been through JSON, live as well as after a crash;
+        annotate the function's return type to get dataclasses or structs. With `idempotent=False` the start is
+        committed first, and a start without a result is never repeated.
+
+        *Delivery:* if the worker dies inside it, an idempotent step is performed again.
+        *Cancellation:* the function is cancelled; a thread cannot be, its result is refused.
+
+        Raises: StepFailed with the recorded error, OutcomeUnknown, Nondeterministic.
+        """
+        wanted = Step(key=self._key(name), kind="code", name=name, idempotent=idempotent)
+        kind = return_type(function)
+        await self._check_replay(wanted)
+
+        async def answer(op: ops.Op) -> Any:
+            if isinstance(op, ops.Commits):
+                self._now = await self._recorder.commit(op.events)
+                return None
+            if isinstance(op, ops.Lease):
+                return await self._recorder.lease()
+            assert isinstance(op, ops.Perform)
+            value = await guard(function, args, kwargs, self._threads)
+            return _outcome(op, value, kind, f"step '{wanted.key}'")
+
+        result = await ops.drive(perform_step(self._journal, wanted), answer)
+        self._now = self._journal.finished_at.get(wanted.key, self._now)
+        return _value(result, kind)
+
+    async def emit_text(self, text: str) -> None:
+        """Streams text to whoever tails the task.
+
+        It is on its way at once and in the log with the next commit, at the latest after a second. A handler that is
+        called again skips as much as the log holds.
+        """
+        if not isinstance(text, str):
+            raise InvalidInput(f"emit_text takes text, not {type(text).__name__}")
+        if self._skip_text:
+            skipped = min(self._skip_text, len(text))
+            self._skip_text -= skipped
+            text = text[skipped:]
+        for begin in range(0, len(text), MAX_UNCOMMITTED_CHARS):
+            await self._stream(text[begin : begin + MAX_UNCOMMITTED_CHARS])
+
+    async def _stream(self, text: str) -> None:
+        emits = self._recorder.emits
+        offset = emits.offset
+        emits.add_text(text)
+        await self._recorder.tell(text, offset)
+        if emits.chars >= MAX_UNCOMMITTED_CHARS:
+            await self._recorder.commit(())
+        else:
+            self._recorder.soon()
+
+    async def emit_progress(self, message: str = "", fraction: float | None = None) -> None:
+        """Says how far the task has come; only the newest is kept. `fraction` is 0 to 1."""
+        if self._replayed.is_set():
+            self._recorder.emits.set_progress(StepProgress(message=message, fraction=fraction))
+            self._recorder.soon()
+
+    async def emit_event(self, name: str, data: Any = None) -> None:
+        """Adds an event of the application's own to the task's log."""
+        if self._skip_events:
+            self._skip_events -= 1
+            return
+        plain = as_recorded(data, Any, f"event '{name}'")
+        self._recorder.emits.add_event(EventAdded(name=name, data=plain))
+        self._recorder.soon()
+
+    def check_cancelled(self) -> None:
+        """Raises TaskCancelled if the task has been asked to stop; for loops in threads too."""
+        if self._recorder.cancelled:
+            raise TaskCancelled(f"task '{self.task.id}' was asked to stop")
+
+    def secret(self, name: str) -> str:
+        """A secret from the executor's environment; it is never recorded.
+
+        Raises: SecretMissing with the variable to set.
+        """
+        value = self._secrets(name)
+        if value is None:
+            raise SecretMissing(f"secret '{name}' is not set", hint=f"set the variable {name} where the executor runs")
+        return value
+
+    def now(self) -> datetime:
+        """The recorded time of the step before; the same after a crash, and no commit."""
+        return datetime.fromisoformat(self._now)
+
+    def check_complete(self) -> None:
+        """Raises Nondeterministic if the log holds steps that the handler never asked for."""
+        if not self._replayed.is_set():
+            raise self._nondeterministic(None)
+
+    def _key(self, name: str) -> str:
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_STEP_NAME or "\x00" in name:
+            raise InvalidInput(f"a step's name is 1 to {MAX_STEP_NAME} characters of text")
+        count = self._occurrences[name] = self._occurrences.get(name, 0) + 1
+        return name if count == 1 else f"{name}#{count}"
+
+    async def _check_replay(self, wanted: Step) -> None:
+        """A new step may come only when every recorded one has been asked for again.
+
+        Branches that run side by side ask in any order, so the others get a moment to catch up.
+        """
+        self._seen.append(wanted.key)
+        recorded = self._journal.requested.get(wanted.key)
+        if recorded is not None:
+            self._mark_replayed()
+            if (recorded.kind, recorded.name) != (wanted.kind, wanted.name):
+                raise self._nondeterministic(wanted.key)
+        elif not self._replayed.is_set():
+            try:
+                async with asyncio.timeout(REPLAY_GRACE_S):
+                    await self._replayed.wait()
+            except TimeoutError:
+                raise self._nondeterministic(wanted.key) from None
+
+    def _mark_replayed(self) -> None:
+        if self._journal.requested.keys() <= set(self._seen):
+            self._replayed.set()
+
+    def _nondeterministic(self, key: str | None) -> Nondeterministic:
+        recorded, asked = list(self._journal.requested), list(self._seen)
+        what = f"asks for step '{key}'" if key else "ended early"
+        return Nondeterministic(
+            f"the handler {what}, but its log holds other steps: the log has {recorded}, the handler asked for {asked}",
+            hint="its code changed while the task was under way: serve the version that began it, or one that fits",
+        )
+
+
+def _outcome(op: ops.Perform, value: Any, kind: Any, what: str) -> StepCompleted | StepFailedEvent:
+    if not isinstance(value, Raised):
+        try:
+            return StepCompleted(step=op.step, attempt=op.attempt, output=as_recorded(value, kind, what))
+        except InvalidInput as error:
+            value = Raised(error)
+    return StepFailedEvent(step=op.step, attempt=op.attempt, error=error_of(value.error))
+
+
+def _value(result: StepCompleted | StepFailedEvent, kind: Any) -> Any:
+    if isinstance(result, StepCompleted):
+        return restore(result.output, kind)
+    if result.error.code == codes.TOOL_OUTCOME_UNKNOWN:
+        raise OutcomeUnknown(result.error)
+    raise StepFailed(result.error)
+
+
+__all__ = ["Context", "Recorder", "TaskInfo"]

@@ -1,0 +1,150 @@
+"""Records a handler's steps and emits in the log of the task its worker owns."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from mesh.agents.deltas import Deltas, Spawn
+from mesh.agents.emits import Emits
+from mesh.errors import MeshError, TaskCancelled, TooLarge
+from mesh.log.driver import Driver
+from mesh.log.head import view_of
+from mesh.log.ops import Read
+from mesh.log.owner import Fenced, Owner
+from schemas.envelope import Event
+
+COMMIT_WITHIN_S: Final = 1.0
+
+
+class Lease:
+    """When the broker last confirmed that the task is this worker's (rule E2)."""
+
+    def __init__(self, lasts_s: float) -> None:
+        self._lasts_s = lasts_s
+        self._at = time.monotonic()
+
+    def confirm(self) -> None:
+        self._at = time.monotonic()
+
+    @property
+    def fresh(self) -> bool:
+        return time.monotonic() - self._at < self._lasts_s
+
+
+class DurableRecorder:
+    """The recorder of one claimed task.
+
+    One append is in flight at a time (L4); what other branches want to commit meanwhile goes together in the next one.
+    """
+
+    def __init__(
+        self, owner: Owner, driver: Driver, lease: Lease, *, offset: int, spawn: Spawn
+    ) -> None:
+        task = owner.view.task
+        self.emits = Emits(owner.attempt, offset, driver.clock.now)
+        self._owner = owner
+        self._driver = driver
+        self._lease = lease
+        self._spawn = spawn
+        self._deltas = Deltas(
+            driver.bus, driver.names.delta(task), task, owner.attempt, clock=driver.clock.now, spawn=spawn
+        )
+        self._waiting: list[tuple[tuple[Event, ...], asyncio.Future[str]]] = []
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._due = False
+        self.stopping = False
+
+    @property
+    def cancelled(self) -> bool:
+        return self.stopping or self._owner.cancel_requested
+
+    async def commit(self, events: tuple[Event, ...]) -> str:
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting.append((events, done))
+        if self._idle.is_set():
+            self._idle.clear()
+            self._spawn(self._commit_waiting())
+        return await done
+
+    async def settle(self) -> None:
+        """Returns when no append is in flight any more."""
+        await self._idle.wait()
+
+    async def lease(self) -> None:
+        if not self._lease.fresh:
+            await self.look()
+        if self.cancelled:
+            raise TaskCancelled(f"task '{self._owner.view.task}' was asked to stop")
+
+    async def look(self) -> None:
+        """Reads the newest commit from the leader; raises Fenced if the task is not ours."""
+        entry = await self._driver.answer(Read(self._owner.view.task))
+        if entry is None:
+            raise Fenced
+        self._owner.see(view_of(entry))
+        self._lease.confirm()
+
+    async def tell(self, text: str, offset: int) -> None:
+        await self._deltas.tell(text, offset)
+
+    def soon(self) -> None:
+        if not self._due:
+            self._due = True
+            self._spawn(self._commit_late())
+
+    async def _commit_late(self) -> None:
+        await asyncio.sleep(COMMIT_WITHIN_S)
+        self._due = False
+        if self.emits and not self._owner.out:
+            await self.commit(())
+
+    async def _commit_waiting(self) -> None:
+        """Appends in a task of its own: a branch that is cancelled must not cut off what others wait for."""
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                await self._commit_batch(batch)
+        finally:
+            self._idle.set()
+            for _, done in self._waiting:
+                done.cancel()
+
+    async def _commit_batch(self, batch: list[tuple[tuple[Event, ...], asyncio.Future[str]]]) -> None:
+        events = tuple([event for group, _ in batch for event in group])
+        try:
+            at = await self._append(events)
+        except TooLarge as error:
+            if len(batch) == 1:
+                _fail(batch, error)
+            else:
+                for ticket in batch:
+                    await self._commit_batch([ticket])
+        except (Fenced, MeshError) as error:
+            _fail(batch, error)
+        except asyncio.CancelledError:
+            for _, done in batch:
+                done.cancel()
+            raise
+        else:
+            for _, done in batch:
+                if not done.done():
+                    done.set_result(at)
+
+    async def _append(self, events: tuple[Event, ...]) -> str:
+        if self._owner.out:
+            raise Fenced
+        events = self.emits.take() + events
+        if not events:
+            return ""
+        result = await self._driver.drive(self._owner.commit(events))
+        self._lease.confirm()
+        return result.commit.at
+
+
+def _fail(batch: list[tuple[tuple[Event, ...], asyncio.Future[str]]], error: Exception) -> None:
+    for _, done in batch:
+        if not done.done():
+            done.set_exception(error)

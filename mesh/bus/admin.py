@@ -1,0 +1,156 @@
+"""Streams, buckets and consumers on the broker: looked at, created, and corrected where that loses nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from mesh.bus.answers import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, failure
+from mesh.bus.api import Api
+from mesh.bus.definitions import (
+    Config,
+    Finding,
+    bucket_config,
+    consumer_config,
+    consumer_differences,
+    corrected,
+    differences,
+    stream_config,
+)
+from mesh.errors import MeshError, StreamMismatch
+from mesh.streams import Consumer, Definitions
+from mesh.subjects import Subjects
+
+_ALREADY_THERE = 10058
+
+
+class _StreamInfo(Struct):
+    config: Config
+    created: str = ""
+
+
+class _ConsumerInfo(Struct):
+    config: Config
+
+
+class Admin:
+    """What a bus does to the broker's configuration."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    async def ensure(self, definitions: Definitions) -> list[str]:
+        """Create what is missing and correct what can be; says what it did."""
+        done: list[str] = []
+        for config in _streams(definitions):
+            done += await self._ensure_stream(config)
+        for consumer in definitions.consumers:
+            done += await self.ensure_consumer(consumer)
+        return done
+
+    async def inspect(self, definitions: Definitions) -> list[str]:
+        """What `ensure` would do, or would refuse."""
+        lines: list[str] = []
+        for config in _streams(definitions):
+            info = await self.stream(config["name"])
+            if info is None:
+                lines.append(f"stream {config['name']} is missing")
+            else:
+                lines += [f"stream {config['name']}: {one}" for one in differences(info.config, config)]
+        for consumer in definitions.consumers:
+            there = await self._consumer(consumer)
+            if there is None:
+                lines.append(f"consumer {consumer.name} of {consumer.stream} is missing")
+            else:
+                found = consumer_differences(there.config, consumer_config(consumer))
+                lines += [f"consumer {consumer.name} of {consumer.stream}: {one}" for one in found]
+        return lines
+
+    async def ensure_consumer(self, consumer: Consumer) -> list[str]:
+        """Create a consumer, or bring it to what is wanted."""
+        wanted = consumer_config(consumer)
+        there = await self._consumer(consumer)
+        if there is None:
+            await self._write_consumer(consumer, wanted)
+            return [f"created consumer {consumer.name} of {consumer.stream}"]
+        found = consumer_differences(there.config, wanted)
+        if not found:
+            return []
+        _refuse(f"consumer {consumer.name} of {consumer.stream}", found)
+        config = {key: value for key, value in there.config.items() if key != "filter_subject"}
+        await self._write_consumer(consumer, config | wanted)
+        return [f"consumer {consumer.name} of {consumer.stream}: {one}; changed" for one in found]
+
+    async def stream(self, name: str) -> _StreamInfo | None:
+        """A stream as the broker has it, or None."""
+        answer = await self._api.call(f"STREAM.INFO.{name}", None, _StreamInfo)
+        if not isinstance(answer, ApiError):
+            return answer
+        if answer.err_code == STREAM_NOT_FOUND:
+            return None
+        raise failure(f"stream {name}", answer)
+
+    async def created(self, name: str) -> str:
+        """When a stream was created, as the broker prints it."""
+        info = await self.stream(name)
+        if info is None:
+            raise MeshError(f"there is no stream {name}", hint="`mesh doctor --apply` creates it")
+        return info.created
+
+    async def has_mesh(self, names: Subjects) -> bool:
+        """Whether the streams that every task needs are there."""
+        return await self.stream(names.work) is not None and await self.stream(names.tasks) is not None
+
+    async def purge(self, stream: str, subject: str) -> None:
+        """Remove all messages of a subject."""
+        await self._api.require(f"STREAM.PURGE.{stream}", {"filter": subject}, dict[str, Any])
+
+    async def account(self) -> dict[str, Any] | None:
+        """What the broker says about JetStream for this account, or None where it is off."""
+        answer = await self._api.call("INFO", None, dict[str, Any])
+        return None if isinstance(answer, ApiError) else answer
+
+    async def _ensure_stream(self, wanted: Config) -> list[str]:
+        name = wanted["name"]
+        info = await self.stream(name)
+        if info is None:
+            answer = await self._api.call(f"STREAM.CREATE.{name}", wanted, _StreamInfo)
+            if not isinstance(answer, ApiError):
+                return [f"created stream {name}"]
+            if answer.err_code != _ALREADY_THERE:
+                raise failure(f"stream {name}", answer)
+            # Another process has created it in between, perhaps with an operator's own sizes.
+            return await self._ensure_stream(wanted)
+        found = differences(info.config, wanted)
+        if not found:
+            return []
+        _refuse(f"stream {name}", found)
+        await self._api.require(f"STREAM.UPDATE.{name}", corrected(info.config, wanted, found), _StreamInfo)
+        return [f"stream {name}: {one}; changed" for one in found]
+
+    async def _consumer(self, consumer: Consumer) -> _ConsumerInfo | None:
+        answer = await self._api.call(f"CONSUMER.INFO.{consumer.stream}.{consumer.name}", None, _ConsumerInfo)
+        if not isinstance(answer, ApiError):
+            return answer
+        if answer.err_code in (CONSUMER_NOT_FOUND, STREAM_NOT_FOUND):
+            return None
+        raise failure(f"consumer {consumer.name} of {consumer.stream}", answer)
+
+    async def _write_consumer(self, consumer: Consumer, config: Config) -> None:
+        body = {"stream_name": consumer.stream, "config": config}
+        await self._api.require(f"CONSUMER.CREATE.{consumer.stream}.{consumer.name}", body, _ConsumerInfo)
+
+
+def _streams(definitions: Definitions) -> list[Config]:
+    buckets = [bucket_config(bucket) for bucket in definitions.buckets]
+    return [stream_config(stream) for stream in definitions.streams] + buckets
+
+
+def _refuse(what: str, found: list[Finding]) -> None:
+    fixed = [one for one in found if not one.fixable]
+    if fixed:
+        raise StreamMismatch(
+            f"{what}: " + "; ".join(str(one) for one in fixed),
+            hint="nothing was changed; rename or remove it, or give the mesh another prefix",
+        )

@@ -1,0 +1,331 @@
+"""The bus: everything the mesh does with NATS, and nothing of how."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from mesh.bus.admin import Admin
+from mesh.bus.api import Api
+from mesh.bus.bucket import Buckets
+from mesh.bus.connection import Link
+from mesh.bus.delivery import Delivery, Verbs
+from mesh.bus.inbox import Inbox
+from mesh.bus.live import listen, live_message
+from mesh.bus.messages import Conflict, LiveMessage, Observer, StoredMessage, Subscription
+from mesh.bus.publish import Publisher
+from mesh.bus.pull import Puller
+from mesh.bus.read import Reader
+from mesh.bus.scan import Scan
+from mesh.bus.watch import OnEntry, Watch
+from mesh.errors import BusUnavailable, MeshError
+from mesh.streams import Consumer, Definitions
+from mesh.subjects import Subjects
+
+_MAX_BACKLOG = 8 * 1024 * 1024
+_YIELD_EVERY = 64
+
+
+class Opening(Subscription, Protocol):
+    """What is opened before it is handed out."""
+
+    async def open(self) -> None:
+        """Begin it."""
+
+
+OpeningT = TypeVar("OpeningT", bound=Opening)
+
+
+class Bus:
+    """Connections to one broker, kept alive until closed.
+
+    Three of them, so that none delays another: *commit* for everything that waits for an answer, *bulk* for what may be
+    lost, *control* for deliveries and live subscriptions. The last two are opened on first use. What cannot be sent now
+    is never sent later: the caller is told instead.
+    """
+
+    def __init__(self, url: str, *, name: str, observer: Observer | None, timeout_s: float) -> None:
+        """Use `connect`."""
+        self.url = url
+        self.name = name
+        self._observer = observer
+        self._commit = Link(url, f"{name}/commit", timeout_s=timeout_s)
+        self._bulk = _OnDemand(Link(url, f"{name}/bulk", timeout_s=timeout_s), self._returned)
+        self._control = _OnDemand(Link(url, name, timeout_s=timeout_s), self._returned)
+        self._inbox = Inbox(self._commit)
+        self._api = Api(self._inbox)
+        self._publisher = Publisher(self._inbox, observer)
+        self._scan = Scan(self._commit, self._api)
+        self._reader = Reader(self._inbox, self._api, self._scan)
+        self._buckets = Buckets(self._inbox, self._publisher, self._scan)
+        self._admin = Admin(self._api)
+        self._on_reconnect: list[Callable[[], None]] = []
+        self._handed_out: set[Subscription] = set()
+        self._sent = 0
+        self._commit.on_back(self._returned)
+
+    @classmethod
+    async def connect(cls, url: str, *, name: str, observer: Observer | None = None, timeout_s: float = 5.0) -> Bus:
+        """Connect to a broker.
+
+        Raises:
+            BusUnavailable: nothing answers at this address; at once where the connection is refused.
+            PermissionDenied: the broker does not take these credentials.
+        """
+        bus = cls(url, name=name, observer=observer, timeout_s=timeout_s)
+        try:
+            await bus._commit.open()
+            await bus._inbox.open()
+        except BaseException:
+            await bus.aclose()
+            raise
+        return bus
+
+    async def aclose(self) -> None:
+        """Close everything: first what reads, then the connections."""
+        while self._handed_out:
+            await self._handed_out.pop().aclose()
+        self._inbox.close()
+        for link in (self._control.link, self._bulk.link, self._commit):
+            await link.aclose()
+
+    @property
+    def connected(self) -> bool:
+        """Whether every connection in use stands."""
+        return all(link.connected for link in self._links())
+
+    async def wait_connected(self) -> None:
+        """Wait until every connection in use stands."""
+        while not self.connected:
+            for link in self._links():
+                await link.wait_connected()
+
+    def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """Call when all connections stand again after a loss."""
+        self._on_reconnect.append(callback)
+
+    async def append(self, subject: str, data: bytes, *, expected: int, timeout_s: float = 5.0) -> int | Conflict:
+        """Append to a log if `expected` is still its newest sequence.
+
+        No message id is sent: a used one would be answered as stored without being stored.
+
+        Raises:
+            BusUnavailable: nothing is known; repeat the same bytes until one of the two answers comes.
+            StorageFull: the stream takes no more; repeat later.
+            TooLarge: the broker never takes this.
+            PermissionDenied: this user may not write there.
+        """
+        return await self._publisher.append(subject, data, expected=expected, timeout_s=timeout_s)
+
+    async def publish(
+        self, subject: str, data: bytes, *, headers: Mapping[str, str] | None = None, timeout_s: float = 5.0
+    ) -> int:
+        """Publish and wait until it is stored; answers its stream sequence.
+
+        Raises:
+            BusUnavailable: nothing is known; repeat it, under the same message id where it has one.
+            StorageFull: the stream takes no more; repeat later.
+            TooLarge: the broker never takes this.
+            PermissionDenied: this user may not write there.
+        """
+        return await self._publisher.publish(subject, data, headers=headers, timeout_s=timeout_s)
+
+    async def send(self, subject: str, data: bytes, *, reply: str = "") -> bool:
+        """Send without waiting for anything; False if it was dropped.
+
+        Only the very first call waits, for the connection.
+        """
+        self._sent += 1
+        if not self._sent % _YIELD_EVERY:
+            # A loop of sends would otherwise never let the socket have them.
+            await asyncio.sleep(0)
+        if self.backlog() > _MAX_BACKLOG:
+            return False
+        if self._observer is not None:
+            self._observer.before("send", subject)
+        try:
+            if not self._bulk.opened and not self._commit.connected:
+                return False
+            link = await self._bulk.get()
+            await link.publish(subject, data, reply=reply)
+        except BusUnavailable:
+            return False
+        if self._observer is not None:
+            self._observer.after("send", subject)
+        return True
+
+    def backlog(self) -> int:
+        """Bytes sent that the socket has not taken yet."""
+        return self._bulk.link.backlog
+
+    async def request(self, subject: str, data: bytes, *, timeout_s: float) -> LiveMessage:
+        """Ask whoever answers a subject.
+
+        Raises:
+            BusUnavailable: nobody answers, or not in time.
+        """
+        return live_message(await self._inbox.ask(subject, data, timeout_s=timeout_s))
+
+    async def newest(self, stream: str, subject: str, *, leader: bool = False) -> StoredMessage | None:
+        """The newest message of a subject; without `leader` it may be old."""
+        return await self._reader.newest(stream, subject, leader=leader)
+
+    async def get(self, stream: str, seq: int) -> StoredMessage | None:
+        """The message at a sequence, or None if it is gone."""
+        return await self._reader.get(stream, seq)
+
+    async def read(
+        self, stream: str, subject: str, *, first: int, expected: int = 0, leader: bool = False
+    ) -> list[StoredMessage]:
+        """All messages of a literal subject from sequence `first` on.
+
+        `expected` is a hint of how many; many are read in another way. With `leader` the answer reaches at least to
+        what the leader holds newest when asked; without, it may be an old state.
+
+        Raises:
+            BusUnavailable: the read did not come to its end.
+        """
+        return await self._reader.read(stream, subject, first=first, expected=expected, leader=leader)
+
+    def last_per_subject(self, stream: str, subject_filter: str) -> AsyncIterator[StoredMessage]:
+        """The newest message of every subject below a wildcard, paced."""
+        return self._reader.last_per_subject(stream, subject_filter)
+
+    async def subscribe(
+        self,
+        subject: str,
+        callback: Callable[[LiveMessage], None],
+        *,
+        on_gap: Callable[[], None] | None = None,
+    ) -> Subscription:
+        """Call for every message on a subject; the broker has the subscription on return.
+
+        `on_gap` is called when messages may have been missed: after a reconnect, or when too many waited here.
+
+        Raises:
+            BusUnavailable: there is no connection.
+            PermissionDenied: this user may not listen there.
+        """
+        subscription = await listen(await self._control.get(), subject, callback, on_gap, self._handed_out.discard)
+        self._handed_out.add(subscription)
+        return subscription
+
+    async def pull(self, stream: str, consumer: str, handler: Callable[[Delivery], None], *, slots: int) -> Puller:
+        """Deliveries of a consumer, at most `slots` unreleased at a time.
+
+        The handler must not raise and must not block; it takes the delivery over and calls `release` when done.
+
+        Raises:
+            BusUnavailable: there is no connection.
+        """
+        link = await self._control.get()
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        puller = Puller(link, Verbs(link, self._inbox, self._observer), subject, handler, slots=slots)
+        return await self._own(puller)
+
+    async def watch(self, bucket: str, on_entry: OnEntry) -> Subscription:
+        """Call with every entry of a bucket, then with every change.
+
+        Returns when all existing entries have been handed over. The value is None when a key is removed or expires.
+
+        Raises:
+            BusUnavailable: the broker is out of reach.
+        """
+        link = await self._control.get()
+        watch = Watch(link, self._api, Verbs(link, self._inbox, None), bucket, on_entry)
+        return await self._own(watch)
+
+    async def put(self, bucket: str, key: str, value: bytes) -> int:
+        """Store a value under a key; starts its time to live anew."""
+        return await self._buckets.put(bucket, key, value)
+
+    async def fetch(self, bucket: str, key: str) -> bytes | None:
+        """The value of a key, or None."""
+        return await self._buckets.fetch(bucket, key)
+
+    async def remove(self, bucket: str, key: str) -> None:
+        """Remove a key; one that is not there is no error."""
+        await self._buckets.remove(bucket, key)
+
+    async def keys(self, bucket: str) -> list[str]:
+        """The keys that have a value."""
+        return await self._buckets.keys(bucket)
+
+    async def ensure(self, definitions: Definitions) -> list[str]:
+        """Create what is missing and apply additive differences; says what it did.
+
+        Raises:
+            StreamMismatch: something differs that cannot be changed without loss.
+        """
+        return await self._admin.ensure(definitions)
+
+    async def ensure_consumer(self, consumer: Consumer) -> None:
+        """Create a consumer, or bring it to what is wanted."""
+        await self._admin.ensure_consumer(consumer)
+
+    async def inspect(self, definitions: Definitions) -> list[str]:
+        """What differs from the definitions; changes nothing."""
+        return await self._admin.inspect(definitions)
+
+    async def has_mesh(self, names: Subjects) -> bool:
+        """Whether this broker holds the streams of a mesh."""
+        return await self._admin.has_mesh(names)
+
+    async def stream_created(self, stream: str) -> str:
+        """When a stream was created, as the broker prints it."""
+        return await self._admin.created(stream)
+
+    async def purge(self, stream: str, subject: str) -> None:
+        """Remove all messages of a subject."""
+        await self._admin.purge(stream, subject)
+
+    async def server_info(self) -> Mapping[str, Any]:
+        """Version, largest message, and what JetStream says of the account."""
+        client = self._commit.session.client
+        version = client.connected_server_version
+        try:
+            account = await self._admin.account()
+        except MeshError:
+            account = None
+        return {
+            "version": f"{version.major}.{version.minor}.{version.patch}",
+            "max_payload": client.max_payload,
+            "jetstream": account is not None,
+            "account": account,
+        }
+
+    def _links(self) -> list[Link]:
+        return [self._commit] + [one.link for one in (self._bulk, self._control) if one.opened]
+
+    def _returned(self) -> None:
+        if self.connected:
+            for callback in self._on_reconnect:
+                callback()
+
+    async def _own(self, opening: OpeningT) -> OpeningT:
+        self._handed_out.add(opening)
+        try:
+            await opening.open()
+        except BaseException:
+            self._handed_out.discard(opening)
+            raise
+        return opening
+
+
+class _OnDemand:
+    """A connection that is opened when first needed."""
+
+    def __init__(self, link: Link, on_back: Callable[[], None]) -> None:
+        self.link = link
+        self.opened = False
+        self._opening = asyncio.Lock()
+        link.on_back(on_back)
+
+    async def get(self) -> Link:
+        if not self.opened:
+            async with self._opening:
+                if not self.opened:
+                    await self.link.open()
+                    self.opened = True
+        return self.link

@@ -1,0 +1,84 @@
+"""One delivery of a work queue, and the verbs that answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+from mesh.bus.connection import Link, Msg
+from mesh.bus.inbox import Inbox
+from mesh.bus.messages import Observer
+from mesh.bus.scan import parse_ack
+from mesh.errors import BusUnavailable, PermissionDenied
+
+_CONFIRM_S = 1.0
+
+
+class Verbs:
+    """Sends what a worker answers to its deliveries."""
+
+    def __init__(self, link: Link, inbox: Inbox, observer: Observer | None) -> None:
+        self._link = link
+        self._inbox = inbox
+        self._observer = observer
+
+    async def send(self, reply: str, verb: bytes) -> None:
+        """Send now or never: a verb that comes late may hit another worker's delivery."""
+        with suppress(BusUnavailable):
+            await self._link.publish(reply, verb)
+
+    async def ack(self, subject: str, reply: str) -> None:
+        """Acknowledge; the one verb that crash tests look at."""
+        if self._observer is not None:
+            self._observer.before("ack", subject)
+        await self.send(reply, b"+ACK")
+        if self._observer is not None:
+            self._observer.after("ack", subject)
+
+    async def confirm(self, reply: str) -> bool:
+        """Ask for the broker's answer to an in-progress."""
+        try:
+            await self._inbox.ask(reply, b"+WPI", timeout_s=_CONFIRM_S)
+        except (BusUnavailable, PermissionDenied):
+            return False
+        return True
+
+
+class Delivery:
+    """One message of a work queue, held until it is answered or its time runs out.
+
+    `seq` is its stream sequence, `delivered` counts from 1, `at` is when the broker stored it (seconds since 1970),
+    `pending` is how many more match the consumer. While the broker is out of reach every verb is silently dropped; the
+    queue delivers the message again.
+    """
+
+    __slots__ = ("_reply", "_verbs", "at", "data", "delivered", "headers", "pending", "seq", "subject")
+
+    def __init__(self, verbs: Verbs, message: Msg) -> None:
+        ack = parse_ack(message.reply)
+        self._verbs = verbs
+        self._reply = message.reply
+        self.subject: str = message.subject
+        self.data: bytes = message.data
+        self.headers: Mapping[str, str] | None = message.headers
+        self.seq = ack.stream_seq
+        self.delivered = ack.delivered
+        self.at = ack.time_ns / 1e9
+        self.pending = ack.pending
+
+    async def ack(self) -> None:
+        """Remove the message from the queue."""
+        await self._verbs.ack(self.subject, self._reply)
+
+    async def nak(self, delay_s: float = 0.0) -> None:
+        """Give the message back, to be delivered again after `delay_s`."""
+        verb = b'-NAK {"delay": %d}' % int(delay_s * 1e9) if delay_s > 0 else b"-NAK"
+        await self._verbs.send(self._reply, verb)
+
+    async def in_progress(self) -> None:
+        """Say that work goes on, which starts the time to answer anew."""
+        await self._verbs.send(self._reply, b"+WPI")
+
+    async def confirm(self) -> bool:
+        """Say that work goes on, and whether the broker answered."""
+        return await self._verbs.confirm(self._reply)

@@ -1,0 +1,63 @@
+"""What goes in and out of the bus: plain values that know nothing of a client library."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class Conflict(Struct, frozen=True):
+    """A fenced append was refused: its subject has moved on.
+
+    `last` is the newest sequence of the subject as the broker named it in error 10071.
+    """
+
+    last: int
+
+
+class StoredMessage(Struct, frozen=True):
+    """One message of a stream.
+
+    `at` is the broker's time stamp (RFC 3339), or empty where the way it was read does not carry one.
+    """
+
+    seq: int
+    subject: str
+    data: bytes
+    at: str = ""
+
+
+class LiveMessage(Struct):
+    """One message that arrived while somebody listened.
+
+    `seq` and `last_seq` are the stream sequence and the one before it on the same subject, which a republishing
+    stream adds; 0 where they are absent.
+    """
+
+    subject: str
+    data: bytes
+    reply: str = ""
+    seq: int = 0
+    last_seq: int = 0
+
+
+class Observer(Protocol):
+    """A seam for crash tests: told of every write, before and after.
+
+    `kind` is `append`, `publish`, `send` or `ack`. `after` comes with the broker's answer for the first two, and once
+    the bytes are with the socket for the others. It is not called for a write that failed.
+    """
+
+    def before(self, kind: str, subject: str) -> None:
+        """Nothing of this write has left the process."""
+
+    def after(self, kind: str, subject: str) -> None:
+        """The write is done, and its caller does not know it yet."""
+
+
+class Subscription(Protocol):
+    """Something listened to until it is closed."""
+
+    async def aclose(self) -> None:
+        """Stop listening; safe to repeat."""

@@ -1,0 +1,54 @@
+"""Stored publishes: fenced appends to a log, and commands for a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from mesh.bus.answers import WRONG_LAST_SEQUENCE, Ack, decode_ack, failure, last_sequence
+from mesh.bus.inbox import Inbox
+from mesh.bus.messages import Conflict, Observer
+from mesh.errors import BusUnavailable, MeshError
+
+_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+
+
+class Publisher:
+    """Publishes that wait for the broker's acknowledgement, any number at once."""
+
+    def __init__(self, inbox: Inbox, observer: Observer | None) -> None:
+        self._inbox = inbox
+        self._observer = observer
+
+    async def append(self, subject: str, data: bytes, *, expected: int, timeout_s: float) -> int | Conflict:
+        """Append if `expected` is still the newest sequence of the subject."""
+        ack = await self._store("append", subject, data, {_EXPECTED: str(expected)}, timeout_s)
+        if ack.error is None:
+            if ack.duplicate:
+                raise MeshError(f"{subject}: the broker took an append for a duplicate and did not store it")
+            return ack.seq
+        if ack.error.err_code == WRONG_LAST_SEQUENCE:
+            return Conflict(last_sequence(ack.error))
+        raise failure(subject, ack.error)
+
+    async def publish(self, subject: str, data: bytes, *, headers: Mapping[str, str] | None, timeout_s: float) -> int:
+        """Publish into whatever stream takes the subject."""
+        ack = await self._store("publish", subject, data, headers, timeout_s)
+        if ack.error is not None:
+            raise failure(subject, ack.error)
+        return ack.seq
+
+    async def _store(
+        self, kind: str, subject: str, data: bytes, headers: Mapping[str, str] | None, timeout_s: float
+    ) -> Ack:
+        if self._observer is not None:
+            self._observer.before(kind, subject)
+        answer = await self._inbox.ask(subject, data, timeout_s=timeout_s, headers=headers)
+        try:
+            ack = decode_ack(answer.data)
+        except msgspec.DecodeError as error:
+            raise BusUnavailable(f"{subject} was answered by something that is no stream") from error
+        if self._observer is not None:
+            self._observer.after(kind, subject)
+        return ack

@@ -1,0 +1,156 @@
+"""A pass over a stream by one short-lived consumer, deleted afterwards.
+
+It costs two requests more than a direct get and a quarter of the time per message: no headers are sent. Messages come
+in paced batches, so that neither side holds more than one batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from mesh.bus.api import Api
+from mesh.bus.connection import Link, Msg
+from mesh.errors import BusUnavailable, MeshError
+
+_BATCH = 5_000
+_IDLE_S = 10.0
+_SECOND_NS = 1_000_000_000
+_PULL_S = 5.0
+
+
+class Scanned(NamedTuple):
+    """One message of a pass."""
+
+    seq: int
+    subject: str
+    data: bytes
+    time_ns: int
+    headers: Mapping[str, str] | None
+
+
+class _Created(Struct):
+    name: str
+    num_pending: int = 0
+
+
+class AckSubject(NamedTuple):
+    """What the reply subject of a delivery says about it."""
+
+    delivered: int
+    stream_seq: int
+    time_ns: int
+    pending: int
+
+
+def parse_ack(subject: str) -> AckSubject:
+    """Take `$JS.ACK…` apart, in its forms with and without domain."""
+    tokens = subject.split(".")
+    start = 4 if len(tokens) == 9 else 6
+    return AckSubject(int(tokens[start]), int(tokens[start + 1]), int(tokens[start + 3]), int(tokens[start + 4]))
+
+
+class Scan:
+    """Makes passes over the streams of one bus."""
+
+    def __init__(self, link: Link, api: Api) -> None:
+        self._link = link
+        self._api = api
+        self._count = 0
+
+    async def messages(self, stream: str, config: Mapping[str, Any], expected: int = _BATCH) -> AsyncIterator[Scanned]:
+        """Everything that the consumer of this configuration delivers, as the stream stands now.
+
+        Raises:
+            BusUnavailable: the connection broke, or the broker stopped in the middle.
+        """
+        created = await self._api.require(f"CONSUMER.CREATE.{stream}", _ephemeral(stream, config), _Created)
+        try:
+            left = created.num_pending
+            if not left:
+                return
+            async with _Puller(self._link, stream, created.name, self._next_inbox()) as puller:
+                while left > 0:
+                    batch = await puller.take(min(left, _BATCH))
+                    if not batch:
+                        # Fewer than promised: they were removed meanwhile.
+                        return
+                    left -= len(batch)
+                    for one in batch:
+                        yield one
+        finally:
+            # The broker forgets it by itself after some seconds, if this cannot be sent.
+            with suppress(MeshError):
+                await self._api.call(f"CONSUMER.DELETE.{stream}.{created.name}", None, dict[str, Any])
+
+    def _next_inbox(self) -> str:
+        self._count += 1
+        return f"{self._link.inbox}.scan.{self._count}"
+
+
+class _Puller:
+    """The subscription of one pass."""
+
+    def __init__(self, link: Link, stream: str, consumer: str, inbox: str) -> None:
+        self._link = link
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._inbox = inbox
+        self._batch: list[Scanned] = []
+        self._wanted = 0
+        self._done: asyncio.Future[None] | None = None
+        self._broken = False
+
+    async def __aenter__(self) -> _Puller:
+        self._inlet = await self._link.subscribe(self._inbox, self._take, on_gap=self._gap)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._link.unsubscribe(self._inlet)
+
+    async def take(self, count: int) -> list[Scanned]:
+        """The next `count` messages, or fewer at the end."""
+        self._batch, self._wanted = [], count
+        self._done = asyncio.get_running_loop().create_future()
+        body = msgspec.json.encode({"batch": count, "no_wait": True})
+        await self._link.publish(self._subject, body, reply=self._inbox)
+        try:
+            async with asyncio.timeout(_PULL_S):
+                await self._done
+        except TimeoutError as error:
+            raise BusUnavailable(f"{self._subject} stopped in the middle") from error
+        return self._batch
+
+    def _take(self, message: Msg) -> None:
+        if not message.reply:
+            self._end(None if (message.headers or {}).get("Status") in ("404", "408") else "the consumer is gone")
+            return
+        ack = parse_ack(message.reply)
+        self._batch.append(Scanned(ack.stream_seq, message.subject, message.data, ack.time_ns, message.headers))
+        if len(self._batch) == self._wanted:
+            self._end(None)
+
+    def _gap(self) -> None:
+        self._end("the connection broke in the middle of a read")
+
+    def _end(self, failure: str | None) -> None:
+        if self._done is None or self._done.done():
+            return
+        if failure is None:
+            self._done.set_result(None)
+        else:
+            self._done.set_exception(BusUnavailable(failure))
+
+
+def _ephemeral(stream: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    fixed = {
+        "ack_policy": "none",
+        "mem_storage": True,
+        "num_replicas": 1,
+        "inactive_threshold": int(_IDLE_S * _SECOND_NS),
+    }
+    return {"stream_name": stream, "config": {**fixed, **config}}

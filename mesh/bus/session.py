@@ -1,0 +1,240 @@
+"""One client for as long as its socket lives; a lost session is never used again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from mesh.errors import BusUnavailable, MeshError, PermissionDenied
+
+_PING_S = 5
+_MAX_PINGS = 2
+# Longer than a dead connection takes to be noticed by pings: a flush that gives up by itself would leave a cancelled
+# pong behind, and the client's read loop ends on that.
+_FLUSH_S = 30
+_CLOSE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class DialOptions:
+    """Where to dial, and under which name."""
+
+    servers: list[str]
+    name: str
+    inbox_prefix: str
+    timeout_s: float
+
+
+class Inlet:
+    """One subscription, attached to each session in turn."""
+
+    def __init__(
+        self,
+        subject: str,
+        callback: Callable[[Msg], None],
+        on_gap: Callable[[], None] | None = None,
+        max_pending: int = 65_536,
+    ) -> None:
+        self.subject = subject
+        self.denied = False
+        self._callback = callback
+        self._on_gap = on_gap
+        self._max_pending = max_pending
+        self._subscription: Subscription | None = None
+
+    async def attach(self, client: Client) -> None:
+        """Subscribe on a client; the one before it is gone."""
+        self.denied = False
+        try:
+            self._subscription = await client.subscribe(
+                self.subject, cb=self._deliver, pending_msgs_limit=self._max_pending
+            )
+        except nats.errors.BadSubjectError as error:
+            raise MeshError(f"not a subject to listen to: {self.subject!r}") from error
+        except (nats.errors.Error, OSError) as error:
+            raise BusUnavailable(f"could not subscribe to {self.subject}: {error}") from error
+
+    async def detach(self) -> None:
+        """Unsubscribe, quietly if the client is gone."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            with suppress(nats.errors.Error, OSError):
+                await subscription.unsubscribe()
+
+    async def drain(self, session: Session) -> None:
+        """Unsubscribe at the broker first and take what was on its way."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await session.finish(subscription.drain())  # type: ignore[no-untyped-call]
+
+    def holds(self, subscription: object) -> bool:
+        """Whether the client's subscription is this one's."""
+        return subscription is not None and subscription is self._subscription
+
+    def report_gap(self) -> None:
+        """Messages may have been missed."""
+        if self._on_gap is not None:
+            self._on_gap()
+
+    async def _deliver(self, message: Msg) -> None:
+        self._callback(message)
+
+
+class Session:
+    """A client from its dial to its loss."""
+
+    def __init__(
+        self, options: DialOptions, *, lost: Callable[[Session], None], report: Callable[[Exception], None]
+    ) -> None:
+        self.client = Client()
+        self.lost = asyncio.Event()
+        self._options = options
+        self._on_lost = lost
+        self._report = report
+        self._dialling = True
+        self._refusals = 0
+        self._inlets: list[Inlet] = []
+        self._exchanges: set[asyncio.Task[None]] = set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether this session can still send."""
+        return not self.lost.is_set() and bool(self.client.is_connected)
+
+    async def open(self, inlets: Iterable[Inlet]) -> None:
+        """Connect and subscribe.
+
+        Raises:
+            BusUnavailable: nothing usable answers.
+            PermissionDenied: the broker does not take these credentials.
+        """
+        try:
+            async with asyncio.timeout(self._options.timeout_s):
+                await self._connect()
+                for inlet in tuple(inlets):
+                    self._inlets.append(inlet)
+                    await inlet.attach(self.client)
+                await self.flush()
+        except TimeoutError as error:
+            await self.discard()
+            raise _unreachable(self._options, "no answer in time") from error
+        except BaseException:
+            await self.discard()
+            raise
+
+    async def flush(self) -> None:
+        """Wait for a round trip.
+
+        Raises:
+            BusUnavailable: the connection broke first.
+        """
+        await self.finish(self.client.flush(timeout=_FLUSH_S))
+
+    async def finish(self, exchange: Coroutine[Any, Any, None]) -> None:
+        """Wait for an exchange with pings, which goes on if its caller is cancelled.
+
+        The client's read loop ends on a pong whose waiter has been cancelled.
+
+        Raises:
+            BusUnavailable: the connection broke first.
+        """
+        task = asyncio.create_task(exchange)
+        self._exchanges.add(task)
+        task.add_done_callback(self._ended)
+        if self.lost.is_set():
+            task.cancel()
+        await asyncio.wait({task})
+        if task.cancelled() or task.exception() is not None:
+            raise BusUnavailable("the connection broke before the broker answered")
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._exchanges.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    def lose(self) -> None:
+        """Take the session as lost; says so once."""
+        if self.lost.is_set():
+            return
+        self.lost.set()
+        for exchange in tuple(self._exchanges):
+            exchange.cancel()
+        self._on_lost(self)
+
+    async def discard(self) -> None:
+        """Close the client with its subscriptions."""
+        self.lost.set()
+        for exchange in tuple(self._exchanges):
+            exchange.cancel()
+        for inlet in self._inlets:
+            await inlet.detach()
+        # The client writes what it had left when it closes. A lost one has closed its socket before, so that nothing
+        # gets out; it then complains, and that is all there is to it.
+        with suppress(nats.errors.Error, OSError, TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self.client.close()
+
+    async def _connect(self) -> None:
+        try:
+            await self.client.connect(
+                servers=self._options.servers,
+                name=self._options.name,
+                inbox_prefix=self._options.inbox_prefix,
+                error_cb=self._on_error,
+                disconnected_cb=self._on_disconnected,
+                closed_cb=self._on_closed,
+                connect_timeout=max(1, int(self._options.timeout_s)),
+                ping_interval=_PING_S,
+                max_outstanding_pings=_MAX_PINGS,
+                pending_size=-1,
+            )
+        except (nats.errors.Error, OSError) as error:
+            raise _refusal(self._options, error) from error
+        finally:
+            self._dialling = False
+
+    async def _on_error(self, error: Exception) -> None:
+        if self._dialling:
+            # The client dials for ever; raising here is what ends the attempt, once every server has been tried.
+            self._refusals += 1
+            if self._refusals >= len(self._options.servers):
+                raise _refusal(self._options, error) from error
+            return
+        if isinstance(error, nats.errors.StaleConnectionError | OSError):
+            self.lose()
+        elif not self.lost.is_set():
+            self._report(error)
+
+    async def _on_disconnected(self) -> None:
+        self.lose()
+        if not self.client.is_closed:
+            # Held here until the client is closed, the client's own reconnect never begins.
+            await asyncio.Event().wait()
+
+    async def _on_closed(self) -> None:
+        self.lose()
+
+
+def _refusal(options: DialOptions, error: Exception) -> MeshError:
+    text = str(error).strip() or type(error).__name__
+    if "authorization" in text.lower() or "authentication" in text.lower():
+        return PermissionDenied(f"{_shown(options)} does not take these credentials", hint="check user and password")
+    return _unreachable(options, text)
+
+
+def _unreachable(options: DialOptions, reason: str) -> BusUnavailable:
+    return BusUnavailable(
+        f"no broker at {_shown(options)}: {reason}", hint="start one with `mesh dev`, or name it with --server"
+    )
+
+
+def _shown(options: DialOptions) -> str:
+    return ", ".join(server.rpartition("@")[2] for server in options.servers)

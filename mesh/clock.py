@@ -1,0 +1,30 @@
+"""Time as it goes over the wire: RFC 3339, UTC, microseconds, `Z`."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Wall time in Unix seconds; tests give their own."""
+
+    def now(self) -> float: ...
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def now(self) -> float:
+        return time.time()
+
+
+def rfc3339(seconds: float) -> str:
+    """Unix seconds as they stand in a log."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def unix(text: str) -> float:
+    """The reverse of `rfc3339`; also reads the broker's nanoseconds."""
+    return datetime.fromisoformat(text).timestamp()

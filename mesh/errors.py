@@ -1,0 +1,155 @@
+"""Every exception this library raises on purpose.
+
+    MeshError
+    ├── BusUnavailable        the broker did not answer in time, or cannot be reached
+    │   └── NotAMesh          a NATS server answers, but it holds no mesh
+    ├── PermissionDenied      the broker refused a subject to this user
+    ├── StorageFull           the broker's store takes no more
+    ├── TooLarge              a message is larger than the broker takes
+    ├── CursorExpired         the log that a cursor points into has been purged
+    ├── UnknownTask           no log exists under this id
+    ├── ResultTimeout         the task has not ended within the caller's time
+    ├── InvalidInput          a value does not fit the wire or the agent's annotation
+    ├── StreamMismatch        a stream on the broker differs from what the protocol needs
+    ├── ServerError           the embedded server cannot start
+    │   └── StoreLocked       another process holds the store
+    ├── AppError              an app cannot be loaded, or its definitions clash
+    ├── StepFailed            a step of a handler ended with an error
+    │   └── OutcomeUnknown    a step that must not be repeated was begun and has no result
+    ├── SecretMissing         a handler asked for a secret that is not set
+    ├── Nondeterministic      a handler asked for other steps than its log holds
+    └── TaskCancelled         the task has been asked to stop
+
+`code` is stable and is what a program compares; `retryable` says whether the same call may succeed later.
+"""
+
+from __future__ import annotations
+
+from schemas import error as codes
+from schemas.error import Error
+
+
+class MeshError(Exception):
+    """Base of every error this library raises on purpose."""
+
+    code: str = codes.HANDLER_ERROR
+    retryable: bool = False
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+    def to_error(self) -> Error:
+        """The same as it goes over the wire."""
+        return Error(code=self.code, message=self.message, hint=self.hint, retryable=self.retryable)
+
+
+class BusUnavailable(MeshError):
+    """The broker did not answer in time, or cannot be reached."""
+
+    code = codes.BUS_UNAVAILABLE
+    retryable = True
+
+
+class NotAMesh(BusUnavailable):
+    """A NATS server answers, but it holds no mesh."""
+
+
+class PermissionDenied(MeshError):
+    """The broker refused a subject to this user."""
+
+    code = codes.PERMISSION_DENIED
+
+
+class StorageFull(MeshError):
+    """The broker's store takes no more; free space or raise its limit."""
+
+    code = codes.STORAGE_FULL
+    retryable = True
+
+
+class TooLarge(MeshError):
+    """A message is larger than the broker takes."""
+
+    code = codes.TOO_LARGE
+
+
+class CursorExpired(MeshError):
+    """The log that a cursor points into has been purged."""
+
+    code = codes.CURSOR_EXPIRED
+
+
+class UnknownTask(MeshError):
+    """No log exists under this id."""
+
+    code = codes.INVALID_INPUT
+
+
+class ResultTimeout(MeshError):
+    """The task has not ended within the caller's time; it goes on."""
+
+    retryable = True
+
+
+class InvalidInput(MeshError):
+    """A value does not fit the wire or the agent's annotation."""
+
+    code = codes.INVALID_INPUT
+
+
+class StreamMismatch(MeshError):
+    """A stream on the broker differs from what the protocol needs."""
+
+
+class ServerError(MeshError):
+    """The embedded server cannot start, or has died."""
+
+    code = codes.BUS_UNAVAILABLE
+
+
+class StoreLocked(ServerError):
+    """Another process holds the store; `pid` is its id where known."""
+
+    def __init__(self, message: str, *, pid: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.pid = pid
+
+
+class AppError(MeshError):
+    """An app cannot be loaded, or its definitions clash."""
+
+
+class StepFailed(MeshError):
+    """A step of a handler ended with an error; `error` is what the log holds."""
+
+    def __init__(self, error: Error) -> None:
+        super().__init__(error.message, hint=error.hint)
+        self.error = error
+        self.code = error.code
+        self.retryable = error.retryable
+
+    def to_error(self) -> Error:
+        return self.error
+
+
+class OutcomeUnknown(StepFailed):
+    """A step that must not be repeated was begun and has no result."""
+
+
+class SecretMissing(MeshError):
+    """A handler asked for a secret that is not set."""
+
+
+class Nondeterministic(MeshError):
+    """A handler asked for other steps than its log holds."""
+
+    code = codes.NONDETERMINISTIC
+
+
+class TaskCancelled(MeshError):
+    """The task has been asked to stop."""

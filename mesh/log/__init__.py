@@ -1,0 +1,1 @@
+"""The log protocol: fold, flows, driver, tails. See `docs/delivery.md`."""

@@ -1,0 +1,112 @@
+"""From a run command to ownership: rules R1 to R5, P2 and Q1."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from msgspec import Struct
+
+from mesh.log.append import append, end_task, tell_end
+from mesh.log.exhausted import exhausted, exhausted_letter
+from mesh.log.head import Entry, View, Writer, view_of
+from mesh.log.ops import Ack, Drop, Flow, Nak, Publish, Read, Verdict
+from mesh.subjects import Subjects
+from schemas.command import Run
+from schemas.envelope import Head, event
+from schemas.task import TaskFailed, TaskStarted
+
+NO_LOG_DELAY_S: Final = 1.0
+
+
+class Decision(Enum):
+    """What a run command comes to, given the head of its task's log."""
+
+    CLAIM = "claim"
+    EXHAUSTED = "exhausted"
+    ENDED = "ended"
+    SPENT = "spent"
+    SURPLUS = "surplus"
+    STALE = "stale"
+
+
+class Claimant(Struct, frozen=True, kw_only=True):
+    """Who claims, and how many starts without progress it allows."""
+
+    worker: str
+    app_version: str = ""
+    max_attempts: int = 3
+
+
+class Claimed(Struct, frozen=True):
+    """The task is this worker's; `attempt` counts claims that held it."""
+
+    view: View
+    claim: int
+    attempt: int
+
+
+def decide(head: Head, wake: int, seq: int, max_attempts: int) -> Decision:
+    """R2 to R4 and P2 as a table; `seq` is the command's own stream sequence."""
+    if head.phase == "ended":
+        return Decision.ENDED
+    if head.phase == "suspended" or head.wake > wake:
+        return Decision.SPENT
+    if head.phase == "none" or head.wake < wake:
+        return Decision.STALE
+    if head.phase == "running" and head.cover != seq:
+        return Decision.SURPLUS
+    return Decision.EXHAUSTED if head.starts >= max_attempts else Decision.CLAIM
+
+
+def claim(names: Subjects, writer: Writer, who: Claimant, command: Run, seq: int) -> Flow[Claimed | Verdict]:
+    """Claims the task for this worker, or says what becomes of the delivery.
+
+    The first append goes by what the command names; a decision that ends in no append is taken on what the leader
+    shows (L7).
+    """
+    view = View(command.task, command.last, command.n, command.first, command.head, command.v)
+    fresh = False
+    while True:
+        decision = decide(view.head, command.wake, seq, who.max_attempts)
+        if decision is Decision.CLAIM:
+            started = TaskStarted(
+                wake=command.wake, cover=seq, owner=who.worker, attempt=view.head.starts + 1,
+                app_version=who.app_version,
+            )  # fmt: skip
+            result = yield from append(view, writer, (event(started),))
+            view, fresh = result.view, False
+            if result.stored:
+                mine = view.head.phase == "running" and view.head.claim == result.commit.n
+                return Claimed(view, result.commit.n, started.attempt) if mine else Drop()
+        elif decision is Decision.EXHAUSTED and fresh:
+            result = yield from end_task(names, view, writer, TaskFailed(error=exhausted(view.head.starts)))
+            view, fresh = result.view, False
+            if result.stored:
+                yield from _say_end(names, view, seq)
+                return Ack()
+        elif fresh:
+            return (yield from _no_claim(names, command, seq, view, decision))
+        else:
+            entry: Entry | None = yield Read(command.task)
+            view, fresh = (view_of(entry) if entry else View(command.task)), True
+
+
+def _no_claim(names: Subjects, command: Run, seq: int, view: View, decision: Decision) -> Flow[Verdict]:
+    """Nothing to run: what a crash may have left unsaid is said again, then the command is removed.
+
+    A command that is ahead of its own log (no log, or an older wake) is kept: the log may come back.
+    """
+    if decision is Decision.STALE:
+        return Nak(NO_LOG_DELAY_S)
+    if decision is Decision.ENDED:
+        yield from _say_end(names, view, seq)
+    return Ack()
+
+
+def _say_end(names: Subjects, view: View, seq: int) -> Flow[None]:
+    entry: Entry | None = yield Read(view.task)
+    letter = exhausted_letter(names, entry, seq) if entry else None
+    if letter:
+        yield Publish((letter,))
+    yield from tell_end(names, view)

@@ -1,0 +1,62 @@
+"""What a log holds for its handler: recorded steps and what was emitted.
+
+Pure. A handler that is called again passes through its recorded steps; this is where it finds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from schemas import step, task
+from schemas.envelope import Commit, Event
+from schemas.step import StepCompleted, StepFailed, StepRequested, TextAdded
+from schemas.task import TaskAccepted
+
+
+class Journal:
+    """The recorded part of a task, by step key, in the order of the log."""
+
+    def __init__(self, commits: Iterable[Commit]) -> None:
+        self.accepted: TaskAccepted | None = None
+        self.requested: dict[str, StepRequested] = {}
+        self.results: dict[str, StepCompleted | StepFailed] = {}
+        self.finished_at: dict[str, str] = {}
+        self.starts: dict[str, int] = {}
+        self.claims = 0
+        self.text = ""
+        self.events = 0
+        self.unknown_types = 0
+        self.at = ""
+        for commit in commits:
+            self.at = self.at or commit.at
+            for event in commit.events:
+                self.add(event, commit.at)
+
+    def add(self, event: Event, at: str) -> None:
+        """Takes one more event of the log."""
+        kind, data = event.type, event.data
+        if kind == task.ACCEPTED:
+            self.accepted = data
+        elif kind == task.STARTED:
+            self.claims += 1
+        elif kind == step.REQUESTED:
+            self.requested.setdefault(data.step, data)
+        elif kind == step.STARTED:
+            self.starts[data.step] = max(data.attempt, self.starts.get(data.step, 0))
+        elif kind in (step.COMPLETED, step.FAILED):
+            if data.step not in self.results:
+                self.results[data.step] = data
+                self.finished_at[data.step] = at
+        elif kind == step.TEXT_ADDED:
+            self._add_text(data)
+        elif kind == step.EVENT_ADDED:
+            self.events += 1
+        elif not isinstance(data, Struct):
+            self.unknown_types += 1
+
+    def _add_text(self, data: TextAdded) -> None:
+        if data.step == "":
+            self.text += data.text
+

@@ -1,0 +1,153 @@
+"""Merges a task's log with its deltas into what a tail tells its reader.
+
+Pure. Each log event comes once and in order; text comes as early as a delta brings it, and is never told twice. Text of
+an attempt that died is announced as discarded. So the text told, less what was discarded, equals the log, always.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec import Struct
+
+from mesh.clock import rfc3339
+from mesh.log import cursor as cursors
+from mesh.log.cursor import Part, Position
+from mesh.log.head import Entry
+from schemas import step, task
+from schemas.delta import Delta
+from schemas.step import TextAdded
+
+TEXT: Final = "text"
+DISCARDED: Final = "text.discarded"
+
+
+class TaskEvent(Struct, frozen=True):
+    """One event of a tail.
+
+    `type` is that of a log event, or `text` or `text.discarded`, which exist only in a tail. `data` is the struct of
+    that type (a dict of an unknown one), `at` RFC 3339, `cursor` resumes right after this event.
+    """
+
+    cursor: str
+    type: str
+    data: Any
+    at: str
+
+
+class Text(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The next piece of text of a (step, part)."""
+
+    text: str
+    step: str = ""
+    part: int = 0
+    kind: str = "text"
+
+
+class TextDiscarded(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The last `length` characters told of this (step, part) do not count: their attempt died."""
+
+    length: int
+    step: str = ""
+    part: int = 0
+
+
+class Merge:
+    """Where one reader of one task stands."""
+
+    def __init__(self, cursor: str | None = None) -> None:
+        self._at = cursors.decode(cursor) if cursor else Position()
+        self._resuming = cursor is not None
+        self._held: list[Delta] = []
+        self.ended = False
+
+    @property
+    def seq(self) -> int:
+        """Every event up to this sequence was told; a resumed commit is looked at again."""
+        return self._at.seq - 1 if self._resuming and self._at.seq else self._at.seq
+
+    @property
+    def missing(self) -> bool:
+        """Whether a delta waits for text before it."""
+        return bool(self._held)
+
+    def commit(self, entry: Entry) -> list[TaskEvent]:
+        """What a commit tells; one that was seen tells nothing."""
+        if entry.seq < self._at.seq or (entry.seq == self._at.seq and not self._resuming):
+            return []
+        done = self._at.events if entry.seq == self._at.seq else 0
+        self._resuming = False
+        out: list[TaskEvent] = []
+        at = entry.commit.at
+        for index, event in enumerate(entry.commit.events[done:], done + 1):
+            self._at.seq, self._at.events = entry.seq, index - 1
+            if event.type == step.TEXT_ADDED:
+                self._add_text(event.data, at, out)
+            elif event.type == task.STARTED or event.type in task.TERMINAL:
+                self._discard_all(at, out)
+            elif event.type in (step.COMPLETED, step.FAILED):
+                self._forget(event.data.step)
+            self._at.events = index
+            self.ended = self.ended or event.type in task.TERMINAL
+            out.append(self._event(event.type, event.data, at))
+        held, self._held = self._held, []
+        for delta in held:
+            out.extend(self.delta(delta))
+        return out
+
+    def delta(self, delta: Delta) -> list[TaskEvent]:
+        """What a delta tells; one that is ahead of the text before it waits."""
+        if self.ended:
+            return []
+        part = self._part(delta.step, delta.part)
+        out: list[TaskEvent] = []
+        at = rfc3339(delta.at)
+        if delta.attempt < part.attempt:
+            return out
+        if delta.offset > part.told:
+            if delta.attempt == part.attempt or delta.offset > part.kept:
+                self._held.append(delta)
+                return out
+        if delta.attempt > part.attempt:
+            self._discard(delta.step, delta.part, part, at, out)
+            part.attempt = delta.attempt
+        self._tell(delta.step, delta.part, part, delta.text[max(0, part.told - delta.offset) :], delta.kind, at, out)
+        return out
+
+    def forget_held(self) -> None:
+        """Gives up on deltas whose text before is gone: the log brings it."""
+        self._held.clear()
+
+    def _add_text(self, data: TextAdded, at: str, out: list[TaskEvent]) -> None:
+        part = self._part(data.step, data.part)
+        if data.attempt != part.attempt:
+            self._discard(data.step, data.part, part, at, out)
+            part.attempt = data.attempt
+        end = data.offset + len(data.text)
+        self._tell(data.step, data.part, part, data.text[max(0, part.told - data.offset) :], "text", at, out)
+        part.kept = max(part.kept, end)
+
+    def _forget(self, step_key: str) -> None:
+        for key in [key for key in self._at.parts if key[0] == step_key]:
+            del self._at.parts[key]
+
+    def _tell(self, step_key: str, number: int, part: Part, text: str, kind: str, at: str, out: list[TaskEvent]) -> None:
+        if text:
+            part.told += len(text)
+            out.append(self._event(TEXT, Text(text=text, step=step_key, part=number, kind=kind), at))
+
+    def _discard_all(self, at: str, out: list[TaskEvent]) -> None:
+        for (step_key, number), part in self._at.parts.items():
+            self._discard(step_key, number, part, at, out)
+
+    def _discard(self, step_key: str, number: int, part: Part, at: str, out: list[TaskEvent]) -> None:
+        length = part.told - part.kept
+        if length > 0:
+            part.told = part.kept
+            out.append(self._event(DISCARDED, TextDiscarded(length=length, step=step_key, part=number), at))
+
+    def _part(self, step_key: str, number: int) -> Part:
+        return self._at.parts.setdefault((step_key, number), Part())
+
+    def _event(self, kind: str, data: Any, at: str) -> TaskEvent:
+        return TaskEvent(cursors.encode(self._at), kind, data, at)

@@ -1,0 +1,61 @@
+"""One inline step of a handler as a flow: rules E1, E2 and the inline part of E3.
+
+The owner performs the effect itself. Request and result go in one commit; a step that must not be repeated commits its
+start first, and a start without a result is an unknown outcome.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from mesh.log.journal import Journal
+from mesh.log.ops import Commits, Flow, Lease, Perform
+from schemas import error as codes
+from schemas.envelope import event
+from schemas.error import Error
+from schemas.step import Kind, StepCompleted, StepFailed, StepRequested, StepStarted
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """What a handler asks for: `key` is stable over re-runs."""
+
+    key: str
+    kind: Kind
+    name: str
+    idempotent: bool = True
+    input: Any = None
+
+
+def perform_step(journal: Journal, wanted: Step) -> Flow[StepCompleted | StepFailed]:
+    """The recorded result of a step, or that of performing it now."""
+    recorded = journal.results.get(wanted.key)
+    if recorded is not None:
+        return recorded
+    request = event(
+        StepRequested(
+            step=wanted.key, kind=wanted.kind, name=wanted.name, input=wanted.input, idempotent=wanted.idempotent
+        )
+    )
+    begun = journal.starts.get(wanted.key, 0)
+    outcome: StepCompleted | StepFailed
+    if begun and not wanted.idempotent:
+        outcome = StepFailed(step=wanted.key, attempt=begun, error=_unknown(wanted))
+        yield Commits((event(outcome),))
+        return outcome
+    attempt = begun + 1
+    if not wanted.idempotent:
+        yield Commits((request, event(StepStarted(step=wanted.key, attempt=attempt))))
+    yield Lease()
+    outcome = yield Perform(wanted.key, attempt)
+    yield Commits((event(outcome),) if not wanted.idempotent else (request, event(outcome)))
+    return outcome
+
+
+def _unknown(wanted: Step) -> Error:
+    return Error(
+        code=codes.TOOL_OUTCOME_UNKNOWN,
+        message=f"step '{wanted.key}' was begun by a worker that died before its result was recorded",
+        hint="it is declared idempotent=False, so it is not repeated: find out what happened and decide",
+    )

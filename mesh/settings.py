@@ -1,0 +1,46 @@
+"""What an operator may set, each by one environment variable `MESH_<NAME>`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Struct
+
+from mesh.errors import InvalidInput
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The settings of one mesh; every process of a mesh must see the same.
+
+    `ack_wait_s` is how long a silent worker keeps a task; `slots` how many tasks one executor runs at once.
+    """
+
+    prefix: str = "mesh"
+    ack_wait_s: float = 3.0
+    max_attempts: int = 3
+    unknown_agent_grace_s: float = 2.0
+    cancel_grace_s: float = 10.0
+    reconcile_s: float = 300.0
+    drain_s: float = 10.0
+    slots: int = 100
+    router_slots: int = 500
+    keep_s: float = 7 * 86400.0
+
+    @property
+    def tick_s(self) -> float:
+        """How often a held delivery is kept alive."""
+        return min(1.0, self.ack_wait_s / 3)
+
+
+def settings_from(environ: Mapping[str, str]) -> Settings:
+    """The settings that these variables say; raises InvalidInput with the variable's name."""
+    given = {}
+    for field in msgspec.structs.fields(Settings):
+        variable = f"MESH_{field.name.upper()}"
+        if variable in environ:
+            try:
+                given[field.name] = msgspec.convert(environ[variable], field.type, strict=False)
+            except msgspec.ValidationError as error:
+                raise InvalidInput(f"{variable}={environ[variable]!r} is no valid value: {error}") from error
+    return Settings(**given)

@@ -1,0 +1,121 @@
+"""The streams, buckets and consumers of a mesh, as data.
+
+Only what the protocol needs is stated, and only that is compared with the broker: subjects, retention, storage kind,
+direct get, republish, and the duplicate window as a minimum. Sizes, replicas and placement are an operator's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mesh.subjects import Subjects
+
+
+class Retention(StrEnum):
+    """How a stream keeps its messages, in the broker's spelling."""
+
+    LIMITS = "limits"
+    WORK_QUEUE = "workqueue"
+
+
+class Storage(StrEnum):
+    """Where a stream keeps its messages, in the broker's spelling."""
+
+    FILE = "file"
+    MEMORY = "memory"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """One stream; durations in seconds, sizes in bytes, -1 is unlimited."""
+
+    name: str
+    subjects: tuple[str, ...]
+    retention: Retention = Retention.LIMITS
+    storage: Storage = Storage.FILE
+    allow_direct: bool = True
+    deny_delete: bool = False
+    no_ack: bool = False
+    discard_new: bool = False
+    schedules: bool = False
+    republish: tuple[str, str] | None = None
+    duplicate_window_s: float = 120.0
+    max_age_s: float = 0.0
+    max_bytes: int = -1
+    max_per_subject: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """One key-value bucket; `ttl_s` 0 keeps entries for ever."""
+
+    name: str
+    ttl_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consumer:
+    """One durable pull consumer, shared by every replica of its service."""
+
+    stream: str
+    name: str
+    filters: tuple[str, ...]
+    ack_wait_s: float = 3.0
+    max_ack_pending: int = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definitions:
+    """Everything a mesh needs on its broker before the first task."""
+
+    streams: tuple[Stream, ...]
+    buckets: tuple[Bucket, ...]
+    consumers: tuple[Consumer, ...]
+
+
+def definitions(names: Subjects, *, ack_wait_s: float = 3.0) -> Definitions:
+    """What `mesh dev`, `mesh service` and `mesh doctor --apply` create."""
+    p = names.prefix
+    work = tuple(f"{p}.{kind}.>" for kind in ("submit", "run", "call", "signal", "ended", "later", "fired"))
+    return Definitions(
+        streams=(
+            Stream(name=names.work, subjects=work, retention=Retention.WORK_QUEUE, schedules=True),
+            Stream(
+                name=names.tasks,
+                subjects=(f"{p}.task.>", f"{p}.context.>"),
+                deny_delete=True,
+                discard_new=True,
+                republish=(f"{p}.task.>", f"{p}.log.>"),
+            ),
+            Stream(
+                name=names.deltas,
+                subjects=(f"{p}.delta.>",),
+                storage=Storage.MEMORY,
+                no_ack=True,
+                duplicate_window_s=1.0,
+                max_age_s=600.0,
+                max_bytes=128 * 1024 * 1024,
+            ),
+            Stream(name=names.dead_letters, subjects=(f"{p}.dead.>",)),
+        ),
+        buckets=(Bucket(name=names.agents), Bucket(name=names.workers, ttl_s=10.0)),
+        consumers=(
+            Consumer(
+                stream=names.work, name="router_submit", filters=(f"{p}.submit.>",), ack_wait_s=ack_wait_s
+            ),
+            Consumer(
+                stream=names.work,
+                name="router_signal",
+                filters=(f"{p}.signal.>", f"{p}.ended.>", f"{p}.fired.>"),
+                ack_wait_s=ack_wait_s,
+            ),
+        ),
+    )
+
+
+def run_consumer(names: Subjects, pool: str, *, ack_wait_s: float = 3.0) -> Consumer:
+    """The consumer that the executors of one pool share."""
+    return Consumer(
+        stream=names.work, name=f"run_{pool}", filters=(f"{names.prefix}.run.{pool}",), ack_wait_s=ack_wait_s
+    )

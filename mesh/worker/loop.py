@@ -1,0 +1,120 @@
+"""Pulls deliveries of one consumer and handles each in a task of its own.
+
+A handler returns what becomes of its delivery (`Ack`, `Nak`, `Drop`); the verb is sent here and nowhere else. While it
+is held, a delivery is kept alive by one ticker for all. The one broad `except` of a service stands here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from mesh.bus import Bus, Delivery, Puller
+from mesh.errors import MeshError
+from mesh.log.ops import Ack, Drop, Nak, Verdict
+
+TICK_S: Final = 1.0
+FAULT_DELAY_S: Final = 1.0
+log = structlog.get_logger("mesh.worker")
+
+
+class Held:
+    """One delivery while it is handled; the handler may take over its tick."""
+
+    __slots__ = ("delivery", "on_tick", "since", "task")
+
+    def __init__(self, delivery: Delivery, since: float) -> None:
+        self.delivery = delivery
+        self.since = since
+        self.on_tick: Callable[[], Awaitable[None]] = delivery.in_progress
+        self.task: asyncio.Task[None] | None = None
+
+
+Handler = Callable[[Held], Awaitable[Verdict]]
+
+
+class Worker:
+    """`slots` deliveries at once of one consumer, until it is drained or cancelled."""
+
+    def __init__(
+        self, bus: Bus, stream: str, consumer: str, handler: Handler, *, slots: int, tick_s: float = TICK_S
+    ) -> None:
+        self._bus = bus
+        self._stream = stream
+        self._consumer = consumer
+        self._handler = handler
+        self._slots = slots
+        self._tick_s = tick_s
+        self._puller: Puller | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = asyncio.Event()
+        self.held: dict[int, Held] = {}
+
+    async def serve(self, started: asyncio.Event | None = None) -> None:
+        """Handles deliveries until `stop`; then returns when the last one is done."""
+        async with asyncio.TaskGroup() as self._group:
+            self._puller = await self._bus.pull(self._stream, self._consumer, self._take, slots=self._slots)
+            ticker = self._group.create_task(self._tick())
+            if started:
+                started.set()
+            try:
+                await self._stopping.wait()
+            finally:
+                await self._puller.aclose()
+            await self._idle.wait()
+            ticker.cancel()
+
+    def pause(self, paused: bool) -> None:
+        """Takes no new deliveries while paused (a full store, a lost registry)."""
+        if self._puller:
+            self._puller.pause() if paused else self._puller.resume()
+
+    def stop(self) -> None:
+        """Takes no new deliveries; `serve` returns when those held are done."""
+        self._stopping.set()
+
+    def _take(self, delivery: Delivery) -> None:
+        assert self._group is not None
+        held = Held(delivery, asyncio.get_running_loop().time())
+        self.held[id(held)] = held
+        self._idle.clear()
+        held.task = self._group.create_task(self._handle(held))
+
+    async def _handle(self, held: Held) -> None:
+        try:
+            verdict = await self._handler(held)
+        except asyncio.CancelledError:
+            verdict = Drop()
+            raise
+        except MeshError as error:
+            log.warning("delivery failed", subject=held.delivery.subject, code=error.code, error=str(error))
+            verdict = Nak(FAULT_DELAY_S)
+        except Exception:  # noqa: BLE001 - a bug must not end the service; the delivery comes again and is counted
+            log.exception("delivery failed", subject=held.delivery.subject)
+            verdict = Nak(FAULT_DELAY_S)
+        finally:
+            self.held.pop(id(held), None)
+            if not self.held:
+                self._idle.set()
+            if self._puller:
+                self._puller.release()
+        await _send(held.delivery, verdict)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(self._tick_s)
+            old = asyncio.get_running_loop().time() - self._tick_s / 2
+            due = [held for held in self.held.values() if held.since < old]
+            await asyncio.gather(*(held.on_tick() for held in due))
+
+
+async def _send(delivery: Delivery, verdict: Verdict) -> None:
+    if isinstance(verdict, Ack):
+        await delivery.ack()
+    elif isinstance(verdict, Nak):
+        await delivery.nak(verdict.delay_s)

@@ -1,0 +1,46 @@
+"""Task signals: requests of a caller to a task, and the router's answer."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec import Struct
+
+from schemas.error import Error
+
+CANCEL: Final = "cancel"
+STEER: Final = "steer"
+
+
+class TaskSignal(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A request to a task, on `mesh.signal.<root>.<task>`.
+
+    `id` makes it exactly once: a repeat of the same id is answered, not appended again. The router answers on the
+    core subject `reply`, if one is given.
+    """
+
+    kind: str
+    id: str
+    reply: str = ""
+    reason: str = ""
+    body: Any = None
+
+
+class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a task signal.
+
+    `outcome` is `appended`, `known` (this id was seen before), `ended` (the task had ended), `ended_now` (this signal
+    ended it), `tombstone` (no such task: one that comes is canceled) or `refused`; `phase` is the task's afterwards.
+    """
+
+    task: str
+    outcome: str
+    phase: str = ""
+    error: Error | None = None
+
+
+class Broadcast(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Stop now, on `mesh.cancel.<root>`: the fast path; only the log ends a task."""
+
+    task: str
+    reason: str = ""

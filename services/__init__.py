@@ -1,0 +1,1 @@
+"""Who decides: router and executor, each an independent process over `mesh`."""

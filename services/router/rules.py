@@ -1,0 +1,300 @@
+"""What the router decides, as flows: submit (A1–A4), cancel and steer (S, X), timers (D, S4, P4).
+
+Pure generators over `mesh.log`; the tests explore these very functions.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from msgspec import Struct
+
+from mesh.clock import rfc3339, unix
+from mesh.log.append import Appended, append, end_task, run_message, tell_end
+from mesh.log.exhausted import exhausted, exhausted_letter
+from mesh.log.head import Entry, View, Writer, view_of
+from mesh.log.ops import (
+    Ack,
+    Flow,
+    Message,
+    Nak,
+    Publish,
+    Read,
+    ReadAfter,
+    ReadFirst,
+    Tell,
+    Verdict,
+)
+from mesh.subjects import Subjects
+from schemas import command, signal
+from schemas import error as codes
+from schemas.command import DeadLetter, Fired
+from schemas.envelope import VERSION, Commit, Event, event
+from schemas.error import Error
+from schemas.signal import Answer, Broadcast, TaskSignal
+from schemas.task import (
+    CancelRequested,
+    MessageReceived,
+    TaskAccepted,
+    TaskCanceled,
+    TaskFailed,
+    TaskRejected,
+    TaskResumed,
+)
+
+MAX_SIGNAL_WAITS: Final = 60
+SIGNAL_WAIT_S: Final = 1.0
+FIRST_RESUME_S: Final = 5.0
+LAST_RESUME_S: Final = 300.0
+
+
+class Registry(Protocol):
+    """What the router knows about apps."""
+
+    def pool_of(self, agent: str) -> str | None: ...
+
+    def version_of(self, agent: str) -> str | None: ...
+
+
+class Router(Struct, frozen=True, kw_only=True):
+    """What every decision of a router needs: names, its stamp, the registry, the time."""
+
+    names: Subjects
+    writer: Writer
+    registry: Registry
+    cancel_grace_s: float = 10.0
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """A submit as the shell understood it: commit 0 to be, and the message it came by.
+
+    `letter` is what goes to the dead letters if the id is taken by another body.
+    """
+
+    task: str
+    opening: TaskAccepted | TaskRejected
+    letter: DeadLetter
+    sequence: int
+    trace: str = ""
+
+
+def submit(router: Router, order: Order) -> Flow[Verdict]:
+    """A1, A3, A4: commit 0, or what it finds there, then the follow-ups."""
+    view, first = yield from _create(router, order)
+    opening = first.events[0].data
+    if not isinstance(opening, TaskCanceled) and opening.digest != order.opening.digest:
+        yield Publish((_duplicate(router.names, order),))
+        return Ack()
+    if view.head.phase == "ended":
+        yield from tell_end(router.names, view)
+    elif view.never_started:
+        yield from _first_run(router, view, opening)
+    return Ack()
+
+
+def _first_run(router: Router, view: View, opening: TaskAccepted) -> Flow[None]:
+    """D1 and A3: the timer first, so that a run command never exists without it."""
+    if opening.deadline_s is not None:
+        at = rfc3339(unix(opening.at) + opening.deadline_s)
+        yield Publish((timer(router.names, view.task, command.DEADLINE, at=at),))
+    yield Publish((run_message(router.names, opening.pool, view),))
+
+
+def _create(router: Router, order: Order) -> Flow[tuple[View, Commit]]:
+    """Commit 0 of the task: mine, or the one that was there first."""
+    empty = View(order.task)
+    while True:
+        if isinstance(order.opening, TaskRejected):
+            result = yield from end_task(router.names, empty, router.writer, order.opening)
+        else:
+            result = yield from append(empty, router.writer, (event(order.opening),), order.trace)
+        if result.stored:
+            return result.view, result.commit
+        if result.news:
+            return result.view, result.news[0].commit
+
+
+def _duplicate(names: Subjects, order: Order) -> Message:
+    return Message(
+        subject=names.dead(codes.DUPLICATE_ID, order.task),
+        body=order.letter,
+        id=f"dead:{order.task}:{order.sequence}",
+    )
+
+
+def duplicate_error(task: str) -> Error:
+    """Why the second body under one id goes to the dead letters."""
+    return Error(
+        code=codes.DUPLICATE_ID,
+        message=f"a task '{task}' exists already and was submitted with another body",
+        hint="an id is unique for as long as its log is kept: give this submit another task_id, or none",
+    )
+
+
+def timer(names: Subjects, task: str, kind: str, *, at: str = "", after_s: float = 0.0, delay_s: float = 0.0) -> Message:
+    """A one-shot timer of a task; a repeat of the same kind replaces it (D1)."""
+    return Message(
+        subject=names.later(kind, task),
+        body=Fired(v=VERSION, task=task, kind=kind, delay_s=delay_s),
+        target=names.fired(task),
+        at=at,
+        after_s=after_s,
+    )
+
+
+def cancel(router: Router, task: str, request: TaskSignal) -> Flow[Answer]:
+    """X1 to X3: stop now, then the log, then the follow-ups."""
+    yield Tell(router.names.cancel(task), Broadcast(task=task, reason=request.reason))
+    asked = event(CancelRequested(id=request.id, reason=request.reason))
+    over = TaskCanceled(reason=request.reason)
+    while True:
+        newest: Entry | None = yield Read(task)
+        if newest is None:
+            result = yield from end_task(router.names, View(task), router.writer, over)
+            outcome = "tombstone"
+        else:
+            view = view_of(newest)
+            if view.head.phase == "ended":
+                yield from tell_end(router.names, view)
+                return Answer(task=task, outcome="ended", phase="ended")
+            if view.head.cancel:
+                yield from _follow_cancel(router, view, woke=view.head.phase == "runnable")
+                return Answer(task=task, outcome="known", phase=view.head.phase)
+            if view.never_started:
+                result = yield from end_task(router.names, view, router.writer, over, before=(asked,))
+                outcome = "ended_now"
+            else:
+                result = yield from append(view, router.writer, (asked,))
+                outcome = "appended"
+                if result.stored:
+                    yield from _follow_cancel(router, result.view, woke=view.head.phase == "suspended")
+        if result.stored:
+            return Answer(task=task, outcome=outcome, phase=result.commit.head.phase)
+
+
+def _follow_cancel(router: Router, view: View, *, woke: bool) -> Flow[None]:
+    """X3: the grace timer; and the run command if this cancel was the wake, or may have been (S2, S3)."""
+    messages = [timer(router.names, view.task, command.CANCEL_GRACE, after_s=router.cancel_grace_s)]
+    if woke:
+        messages.append((yield from wake(router, view)))
+    yield Publish(tuple(messages))
+
+
+def wake(router: Router, view: View) -> Flow[Message]:
+    """The run command of a runnable task; its pool stands in commit 0."""
+    first: Entry | None = yield ReadFirst(view.task, view.first)
+    pool = first.commit.events[0].data.pool if first else ""
+    return run_message(router.names, pool, view)
+
+
+def steer(router: Router, task: str, request: TaskSignal, waits: int) -> Flow[Answer | Nak]:
+    """S1 to S3 for a message to a task; `waits` counts deliveries so far."""
+    received = event(MessageReceived(id=request.id, body=request.body))
+    while True:
+        entries: tuple[Entry, ...] = yield ReadAfter(task, 0, 0)
+        if not entries:
+            if waits < MAX_SIGNAL_WAITS:
+                return Nak(SIGNAL_WAIT_S)
+            return Answer(task=task, outcome="refused", error=unknown_task(task))
+        view = view_of(entries[-1])
+        if view.head.phase == "ended":
+            yield from tell_end(router.names, view)
+            return Answer(task=task, outcome="ended", phase="ended")
+        if any(_is_message(e, request.id) for entry in entries for e in entry.commit.events):
+            if view.head.phase == "runnable" and not view.never_started:
+                yield Publish(((yield from wake(router, view)),))
+            return Answer(task=task, outcome="known", phase=view.head.phase)
+        result = yield from append(view, router.writer, (received,))
+        if result.stored:
+            if view.head.phase == "suspended":
+                yield Publish(((yield from wake(router, result.view)),))
+            return Answer(task=task, outcome="appended", phase=result.commit.head.phase)
+
+
+def _is_message(event: Event, id: str) -> bool:
+    return isinstance(event.data, MessageReceived) and event.data.id == id
+
+
+def unknown_task(task: str) -> Error:
+    """A signal to a task nobody has submitted."""
+    return Error(
+        code=codes.INVALID_INPUT,
+        message=f"no task '{task}' is known",
+        hint="check the id; a task is known once its submit has been admitted",
+    )
+
+
+def fired(router: Router, due: Fired) -> Flow[Verdict]:
+    """D2, X3, S4 and P4: a timer fired, or a worker asks the router to look."""
+    while True:
+        newest: Entry | None = yield Read(due.task)
+        if newest is None:
+            return Ack()
+        view = view_of(newest)
+        if view.head.phase == "ended":
+            yield from _say_end(router, newest, due)
+            return Ack()
+        if due.kind == command.RESUME:
+            result = yield from _resume(router, view, due)
+        elif terminal := _end_of(view, due):
+            result = yield from end_task(router.names, view, router.writer, terminal)
+        else:
+            return Ack()
+        if result is None:
+            return Ack()
+
+
+def _say_end(router: Router, newest: Entry, due: Fired) -> Flow[None]:
+    """N1, and the dead letter where this command is what ended the task."""
+    letter = exhausted_letter(router.names, newest, newest.seq) if due.kind == command.UNDELIVERABLE else None
+    if letter:
+        yield Publish((letter,))
+    yield from tell_end(router.names, view_of(newest))
+
+
+def _end_of(view: View, due: Fired) -> TaskFailed | TaskCanceled | None:
+    if due.kind == command.DEADLINE:
+        error = Error(code=codes.DEADLINE_EXCEEDED, message="the task did not end within its deadline_s")
+        return TaskFailed(error=error)
+    if due.kind == command.CANCEL_GRACE and view.head.cancel:
+        return TaskCanceled(reason="canceled on request; its worker did not stop in time")
+    if due.kind == command.UNDELIVERABLE and view.head.phase == "runnable" and not view.head.starts:
+        return TaskFailed(error=exhausted(0))
+    return None
+
+
+def _resume(router: Router, view: View, due: Fired) -> Flow[Appended | None]:
+    """S4: runnable again as soon as an app version is there that has not tried it."""
+    if view.head.phase != "suspended" or not view.head.not_apps:
+        return None
+    first: Entry | None = yield ReadFirst(view.task, view.first)
+    agent = first.commit.events[0].data.agent if first else ""
+    version = router.registry.version_of(agent)
+    if version is None or version in view.head.not_apps:
+        delay_s = min(max(due.delay_s, FIRST_RESUME_S) * 2, LAST_RESUME_S)
+        yield Publish((timer(router.names, view.task, command.RESUME, after_s=delay_s, delay_s=delay_s),))
+        return None
+    result = yield from append(view, router.writer, (event(TaskResumed(reason=f"app version {version}")),))
+    if result.stored:
+        yield Publish(((yield from wake(router, result.view)),))
+    return result
+
+
+def reconcile(router: Router, view: View, in_queue: bool) -> Flow[None]:
+    """Q3 for one task: publishes what a purge, a power loss or an operator took away.
+
+    `in_queue` says whether the command that the head asks for is still in the work queue.
+    """
+    if in_queue or view.head.phase in ("none", "suspended", "ended"):
+        return
+    if view.never_started:
+        first: Entry | None = yield ReadFirst(view.task, view.first)
+        if first:
+            yield from _first_run(router, view, first.commit.events[0].data)
+        return
+    if view.head.phase == "running":
+        result = yield from append(view, router.writer, (event(TaskResumed(reason="its command was lost")),))
+        if not result.stored:
+            return
+        view = result.view
+    yield Publish(((yield from wake(router, view)),))
