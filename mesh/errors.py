@@ -120,6 +120,17 @@ class StoreLocked(ServerError):
         self.pid = pid
 
 
+class PortTaken(ServerError):
+    """Another process listens on the port; `port` is its number."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(
+            f"port {port} of {host} is taken by another process",
+            hint="stop that process, or choose another port, or let a free one be chosen",
+        )
+        self.port = port
+
+
 class AppError(MeshError):
     """An app cannot be loaded, or its definitions clash."""
 

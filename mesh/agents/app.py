@@ -86,13 +86,13 @@ class Mesh:
         return f"<Mesh {self.name}: {', '.join(self.agents) or 'no agents'}>"
 
     @overload
-    def agent(self, handler: Handler, /) -> Agent: ...
+    def agent(self, handler: Handler) -> Agent: ...
 
     @overload
-    def agent(self, *, name: str | None = None, on_change: OnChange = "suspend") -> Callable[[Handler], Agent]: ...
+    def agent(self, *, name: str | None = ..., on_change: OnChange = ...) -> Callable[[Handler], Agent]: ...
 
     def agent(
-        self, handler: Handler | None = None, /, *, name: str | None = None, on_change: OnChange = "suspend"
+        self, handler: Handler | None = None, *, name: str | None = None, on_change: OnChange = "suspend"
     ) -> Agent | Callable[[Handler], Agent]:
         """Makes an async function `(ctx, input) -> output` an agent of this app.
 

@@ -206,7 +206,7 @@ class Context:
             raise self._nondeterministic(None)
 
     def _key(self, name: str) -> str:
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_STEP_NAME or "\x00" in name:
+        if not 0 < len(name) <= MAX_STEP_NAME or "\x00" in name:
             raise InvalidInput(f"a step's name is 1 to {MAX_STEP_NAME} characters of text")
         count = self._occurrences[name] = self._occurrences.get(name, 0) + 1
         return name if count == 1 else f"{name}#{count}"

@@ -64,6 +64,6 @@ def failure(subject: str, error: ApiError) -> MeshError:
         return TooLarge(text)
     if error.err_code in _NO_JETSTREAM:
         return BusUnavailable(text, hint="the server must run with JetStream (-js)")
-    if error.err_code == _RIVAL_IN_FLIGHT or error.code in (500, 503):
+    if error.err_code == _RIVAL_IN_FLIGHT or error.code == 503:
         return BusUnavailable(text)
     return MeshError(text)

@@ -127,10 +127,9 @@ class Link:
                 await self._supervisor
             self._supervisor = None
         session, self._session = self._session, None
-        if session is not None:
-            session.lose()
-            await session.discard()
         self._up.clear()
+        if session is not None:
+            await session.discard()
 
     async def publish(
         self, subject: str, data: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None
@@ -203,15 +202,19 @@ class Link:
         await inlet.drain(self.session)
 
     async def _supervise(self, session: Session) -> None:
-        while True:
+        # The client may swallow a cancellation, so the flag is looked at as well.
+        while not self._closed:
             while session.alive:
-                # A client can die without a word to its callbacks; so its state is looked at, too.
+                # A client can die without a word to its callbacks, so its state is looked at now and then.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(session.lost.wait(), _WATCH_S)
+                    async with asyncio.timeout(_WATCH_S):
+                        await session.lost.wait()
             session.lose()
             await session.discard()
             session = await self._redial()
             self._session = session
+            if self._closed:
+                return
             self._up.set()
             _log.info("connected again", extra={"link": self.name})
             for inlet in tuple(self._inlets):

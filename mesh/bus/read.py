@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 
 import msgspec
 from msgspec import Struct
@@ -19,6 +18,7 @@ from mesh.bus.connection import Msg
 from mesh.bus.inbox import Inbox
 from mesh.bus.messages import StoredMessage
 from mesh.bus.scan import Scan
+from mesh.clock import rfc3339
 from mesh.errors import BusUnavailable, MeshError
 
 _TIMEOUT_S = 5.0
@@ -80,7 +80,7 @@ class Reader:
         """The newest message of every subject that matches."""
         config = {"filter_subject": subject_filter, "deliver_policy": "last_per_subject"}
         async for one in self._scan.messages(stream, config):
-            yield StoredMessage(one.seq, one.subject, one.data, rfc3339(one.time_ns))
+            yield StoredMessage(one.seq, one.subject, one.data, rfc3339(one.time_ns / 1e9))
 
     async def _read_any(self, stream: str, subject: str, first: int, expected: int) -> list[StoredMessage]:
         if expected <= _LONG:
@@ -132,12 +132,6 @@ class Reader:
             raise failure(f"$JS.API.{call}", answer)
         held = answer.message
         return StoredMessage(held.seq, held.subject, held.data, held.time)
-
-
-def rfc3339(time_ns: int) -> str:
-    """A broker's time stamp as text, UTC with microseconds."""
-    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds // 1000:06d}Z"
 
 
 def _stored(message: Msg) -> StoredMessage | None:

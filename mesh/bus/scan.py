@@ -51,8 +51,12 @@ class AckSubject(NamedTuple):
 def parse_ack(subject: str) -> AckSubject:
     """Take `$JS.ACK…` apart, in its forms with and without domain."""
     tokens = subject.split(".")
-    start = 4 if len(tokens) == 9 else 6
+    start = _first_number(tokens)
     return AckSubject(int(tokens[start]), int(tokens[start + 1]), int(tokens[start + 3]), int(tokens[start + 4]))
+
+
+def _first_number(tokens: list[str]) -> int:
+    return 4 if len(tokens) == 9 else 6
 
 
 class Scan:
@@ -129,8 +133,11 @@ class _Puller:
         if not message.reply:
             self._end(None if (message.headers or {}).get("Status") in ("404", "408") else "the consumer is gone")
             return
-        ack = parse_ack(message.reply)
-        self._batch.append(Scanned(ack.stream_seq, message.subject, message.data, ack.time_ns, message.headers))
+        tokens = message.reply.split(".")
+        start = _first_number(tokens)
+        self._batch.append(
+            Scanned(int(tokens[start + 1]), message.subject, message.data, int(tokens[start + 3]), message.headers)
+        )
         if len(self._batch) == self._wanted:
             self._end(None)
 

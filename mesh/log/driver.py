@@ -109,14 +109,12 @@ class Driver:
 
     async def _read_after(self, op: ops.ReadAfter) -> tuple[Entry, ...]:
         subject = self.names.task(op.task)
-        leader = False
-        while True:
+        messages = await self._again(lambda: self.bus.read(self.names.tasks, subject, first=op.after + 1))
+        if not op.last or not messages or messages[-1].seq < op.last:
             messages = await self._again(
-                lambda leader=leader: self.bus.read(self.names.tasks, subject, first=op.after + 1, leader=leader)
+                lambda: self.bus.read(self.names.tasks, subject, first=op.after + 1, leader=True)
             )
-            if leader or op.last and messages and messages[-1].seq >= op.last:
-                return tuple([entry_of(m) for m in messages])
-            leader = True
+        return tuple([entry_of(m) for m in messages])
 
     async def _publish(self, op: ops.Publish) -> None:
         if len(op.messages) == 1:

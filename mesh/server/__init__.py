@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from .binary import find_binary
 from .embedded import EmbeddedServer
-from .failure import PortTaken
 from .store import ServerRecord, read_server_json
 
-__all__ = ["EmbeddedServer", "PortTaken", "ServerRecord", "find_binary", "read_server_json"]
+__all__ = ["EmbeddedServer", "ServerRecord", "find_binary", "read_server_json"]

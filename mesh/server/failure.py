@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mesh.errors import ServerError
+from mesh.errors import PortTaken, ServerError
 
 MAX_LINES = 5
 MAX_BYTES = 64 * 1024
 TROUBLE = ("[ERR]", "[FTL]", "panic:")
 PORT_TAKEN = "address already in use"
-
-
-class PortTaken(ServerError):
-    """Another process listens on the port; `port` is its number."""
-
-    def __init__(self, host: str, port: int) -> None:
-        super().__init__(
-            f"port {port} of {host} is taken by another process",
-            hint="stop that process, or choose another port, or let a free one be chosen",
-        )
-        self.port = port
 
 
 def ended_early(code: int, lines: list[str], log_path: Path, host: str, port: int | None) -> ServerError:

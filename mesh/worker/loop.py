@@ -71,8 +71,10 @@ class Worker:
 
     def pause(self, paused: bool) -> None:
         """Takes no new deliveries while paused (a full store, a lost registry)."""
-        if self._puller:
-            self._puller.pause() if paused else self._puller.resume()
+        if self._puller and paused:
+            self._puller.pause()
+        elif self._puller:
+            self._puller.resume()
 
     def stop(self) -> None:
         """Takes no new deliveries; `serve` returns when those held are done."""

@@ -1,67 +1,16 @@
-"""A broker of its own for each test that kills it, one shared by the others."""
+"""One broker shared by the tests that leave it alone, one for each that does not."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import shutil
-import signal
-import subprocess
-import sysconfig
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from mesh.bus import Bus
-
-_BINARY = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or shutil.which("nats-server")
-
-
-class Broker:
-    """A nats-server process on a store that outlives it."""
-
-    def __init__(self, folder: Path, config: str = "") -> None:
-        self.folder = folder
-        self.config = config
-        self.port = -1
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        assert _BINARY, "no nats-server"
-        file = self.folder / "server.conf"
-        file.write_text(
-            f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self.folder / "js"}" }}\n{self.config}\n'
-        )
-        self.process = subprocess.Popen(
-            [_BINARY, "-c", file, "--ports_file_dir", self.folder, "-l", self.folder / "log"]
-        )
-        ports = self.folder / f"nats-server_{self.process.pid}.ports"
-        while not ports.exists() or not ports.read_text():
-            assert self.process.poll() is None, (self.folder / "log").read_text()
-            time.sleep(0.002)
-        self.port = int(json.loads(ports.read_text())["nats"][0].rpartition(":")[2])
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds; pytest's own limit ends what never does."""
-    while not condition():
-        await asyncio.sleep(0.005)
+from mesh.streams import Definitions, definitions
+from mesh.subjects import Subjects
+from tests.bus.broker import Broker, Connect
 
 
 @pytest.fixture(scope="session")
@@ -80,9 +29,6 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     own.kill()
 
 
-Connect = Callable[..., Awaitable[Bus]]
-
-
 @pytest.fixture
 async def connect() -> AsyncIterator[Connect]:
     opened: list[Bus] = []
@@ -96,3 +42,14 @@ async def connect() -> AsyncIterator[Connect]:
     yield dial
     for bus in opened:
         await bus.aclose()
+
+
+@pytest.fixture
+def names(request: pytest.FixtureRequest) -> Subjects:
+    """A mesh of its own for each test."""
+    return Subjects(f"m{abs(hash(request.node.name)) % 10**8}")
+
+
+@pytest.fixture
+def needed(names: Subjects) -> Definitions:
+    return definitions(names)

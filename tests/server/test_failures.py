@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mesh.errors import ServerError
-from mesh.server import EmbeddedServer, PortTaken
+from mesh.errors import PortTaken, ServerError
+from mesh.server import EmbeddedServer
 from mesh.server.readiness import check_info, read_port, version
 from mesh.server.wire import Info
 from tests.server.processes import processes_of

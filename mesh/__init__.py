@@ -1,0 +1,107 @@
+"""An event-driven mesh of agents on NATS: what users import.
+
+Names are loaded when they are first used, so that a command that only talks to the broker stays quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mesh.agents.app import Agent, Mesh
+    from mesh.agents.context import Context, TaskInfo
+    from mesh.client import Client, Result, Task
+    from mesh.errors import (
+        AppError,
+        BusUnavailable,
+        CursorExpired,
+        InvalidInput,
+        MeshError,
+        NotAMesh,
+        OutcomeUnknown,
+        PermissionDenied,
+        ResultTimeout,
+        SecretMissing,
+        StepFailed,
+        StorageFull,
+        TaskCancelled,
+        TooLarge,
+        UnknownTask,
+    )
+    from mesh.log.merge import TaskEvent, Text, TextDiscarded
+    from schemas.error import Error
+    from schemas.signal import Answer
+    from schemas.task import Money, Usage
+
+_HOMES = {
+    "mesh.agents.app": ("Agent", "Mesh"),
+    "mesh.agents.context": ("Context", "TaskInfo"),
+    "mesh.client": ("Client", "Result", "Task"),
+    "mesh.errors": (
+        "AppError",
+        "BusUnavailable",
+        "CursorExpired",
+        "InvalidInput",
+        "MeshError",
+        "NotAMesh",
+        "OutcomeUnknown",
+        "PermissionDenied",
+        "ResultTimeout",
+        "SecretMissing",
+        "StepFailed",
+        "StorageFull",
+        "TaskCancelled",
+        "TooLarge",
+        "UnknownTask",
+    ),
+    "mesh.log.merge": ("TaskEvent", "Text", "TextDiscarded"),
+    "schemas.error": ("Error",),
+    "schemas.signal": ("Answer",),
+    "schemas.task": ("Money", "Usage"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Agent",
+    "Answer",
+    "AppError",
+    "BusUnavailable",
+    "Client",
+    "Context",
+    "CursorExpired",
+    "Error",
+    "InvalidInput",
+    "Mesh",
+    "MeshError",
+    "Money",
+    "NotAMesh",
+    "OutcomeUnknown",
+    "PermissionDenied",
+    "Result",
+    "ResultTimeout",
+    "SecretMissing",
+    "StepFailed",
+    "StorageFull",
+    "Task",
+    "TaskCancelled",
+    "TaskEvent",
+    "TaskInfo",
+    "Text",
+    "TextDiscarded",
+    "TooLarge",
+    "UnknownTask",
+    "Usage",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'mesh' has no attribute '{name}'")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,262 @@
+"""The caller's side: submit tasks, follow them, cancel them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+from msgspec import Struct
+
+from mesh.agents.app import Agent
+from mesh.bus import Bus
+from mesh.errors import BusUnavailable, InvalidInput, NotAMesh, ResultTimeout
+from mesh.log.merge import TaskEvent
+from mesh.log.tail import Tail
+from mesh.subjects import Subjects
+from schemas import signal, task
+from schemas.command import DEFAULT_OWNER, Refusal, Submit, parse_submit
+from schemas.error import Error
+from schemas.ids import is_name, is_task_id, new_id
+from schemas.signal import Answer, TaskSignal
+from schemas.step import ArtifactAdded
+from schemas.task import TaskCompleted, TaskFailed, TaskRejected, Usage
+
+TIMEOUT_S: Final = 5.0
+_STATES: Final[dict[str, task.State]] = {
+    task.COMPLETED: "completed",
+    task.FAILED: "failed",
+    task.CANCELED: "canceled",
+    task.REJECTED: "rejected",
+}
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """How a task ended; `output` is set if it completed, `error` if not."""
+
+    id: str
+    state: task.State
+    output: Any = None
+    error: Error | None = None
+    usage: Usage | None = None
+    artifacts: tuple[ArtifactAdded, ...] = ()
+
+
+class Task:
+    """A handle of one task; it holds nothing but the id."""
+
+    def __init__(self, client: Client, id: str) -> None:
+        self._client = client
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<Task {self.id}>"
+
+    def tail(self, cursor: str | None = None) -> AsyncGenerator[TaskEvent]:
+        """Every event of the task from `cursor` on; ends after the terminal one."""
+        return self._client._tail(self.id, cursor, wait=True)
+
+    async def result(self, timeout_s: float | None = None) -> Result:
+        """Waits for the end; never raises for a task that failed."""
+        return await self._client._result(self.id, timeout_s, wait=True)
+
+    async def cancel(self, reason: str | None = None) -> Answer:
+        """Asks the task, and all below it, to stop."""
+        return await self._client.cancel(self.id, reason)
+
+
+class _Connecting:
+    """`async with Client.connect(url)` or `await Client.connect(url)`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __await__(self) -> Generator[Any, None, Client]:
+        return self._client._open().__await__()
+
+    async def __aenter__(self) -> Client:
+        return await self._client._open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+
+class Client:
+    """A connection to a mesh, as a caller.
+
+    *Cancellation:* leaving a tail or a result stops nothing; only `cancel` does.
+    """
+
+    def __init__(self, url: str, *, prefix: str = "mesh", timeout_s: float = TIMEOUT_S) -> None:
+        self._url = url
+        self._names = Subjects(prefix)
+        self._timeout_s = timeout_s
+        self._open_bus: Bus | None = None
+
+    @classmethod
+    def connect(
+        cls, url: str = "nats://127.0.0.1:4222", *, prefix: str = "mesh", timeout_s: float = TIMEOUT_S
+    ) -> _Connecting:
+        """Connects to the mesh at `url`; an async context manager, and awaitable.
+
+        `timeout_s` bounds each single request to the broker.
+
+        Raises: BusUnavailable if nothing answers there, NotAMesh if it is some other NATS server.
+        """
+        return _Connecting(cls(url, prefix=prefix, timeout_s=timeout_s))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the connection; tasks go on."""
+        if self._open_bus is not None:
+            bus, self._open_bus = self._open_bus, None
+            await bus.aclose()
+
+    async def submit(
+        self,
+        agent: Agent | str,
+        input: Any,
+        *,
+        task_id: str | None = None,
+        context_id: str | None = None,
+        owner: str | None = None,
+        deadline_s: float | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> Task:
+        """Publishes a task; returns when the broker has stored it.
+
+        The same `task_id` with the same body runs once, so a submit that failed may be repeated.
+
+        *Delivery:* stored before this returns; from then on it ends with exactly one terminal event.
+
+        Raises: InvalidInput before anything is sent; BusUnavailable if it is not known to be stored (repeat it with
+        the same `task_id`); StorageFull, TooLarge, PermissionDenied.
+        """
+        name = agent.name if isinstance(agent, Agent) else agent
+        if not is_name(name):
+            raise InvalidInput(f"'{name}' is no name an agent can have")
+        task_id = task_id if task_id is not None else new_id(int(time.time() * 1000))
+        body = _encode(
+            Submit(
+                input=input, task_id=task_id, context_id=context_id, owner=owner or DEFAULT_OWNER,
+                deadline_s=deadline_s, metadata=metadata,
+            )
+        )  # fmt: skip
+        read = parse_submit(name, body)
+        if isinstance(read, Refusal):
+            raise InvalidInput(read.error.message, hint=read.error.hint)
+        await self._bus.publish(self._names.submit(name), body, timeout_s=self._timeout_s)
+        return Task(self, task_id)
+
+    def task(self, id: str) -> Task:
+        """A handle of a task by its id, without asking whether it exists."""
+        return Task(self, _checked(id))
+
+    def tail(self, id: str, cursor: str | None = None) -> AsyncGenerator[TaskEvent]:
+        """Every event of a task from `cursor` on; ends after the terminal one.
+
+        Raises: UnknownTask, CursorExpired, InvalidInput for a bad cursor, BusUnavailable on the first read.
+        """
+        return self._tail(_checked(id), cursor, wait=False)
+
+    async def result(self, id: str, timeout_s: float | None = None) -> Result:
+        """Waits for the end of a task; never raises for one that failed.
+
+        Raises: ResultTimeout (the task goes on), UnknownTask, BusUnavailable.
+        """
+        return await self._result(_checked(id), timeout_s, wait=False)
+
+    async def cancel(self, id: str, reason: str | None = None) -> Answer:
+        """Asks a task, and all below it, to stop; returns the router's answer.
+
+        The request is stored before this waits, so it takes effect even if no answer comes in time.
+
+        Raises: BusUnavailable if the request is not known to be stored, or no router answered.
+        """
+        reply = f"_INBOX_cancel.{secrets.token_hex(8)}"
+        request = TaskSignal(kind=signal.CANCEL, id=f"cancel:{secrets.token_hex(8)}", reply=reply, reason=reason or "")
+        answers: asyncio.Queue[bytes] = asyncio.Queue()
+        listening = await self._bus.subscribe(reply, lambda message: answers.put_nowait(message.data))
+        async with aclosing(listening):
+            await self._bus.publish(self._names.signal(_checked(id)), _encode(request), timeout_s=self._timeout_s)
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return msgspec.json.decode(await answers.get(), type=Answer)
+            except TimeoutError:
+                raise BusUnavailable(
+                    "the cancel request is stored, but no router has answered",
+                    hint="it takes effect when a router runs: `mesh service router`",
+                ) from None
+
+    async def _open(self) -> Client:
+        bus = await Bus.connect(self._url, name=f"client-{secrets.token_hex(3)}", timeout_s=self._timeout_s)
+        if not await bus.has_mesh(self._names):
+            await bus.aclose()
+            raise NotAMesh(
+                f"the NATS server at {self._url} holds no mesh '{self._names.prefix}'",
+                hint="start one there with `mesh service router --server URL`, or a local one with `mesh dev`",
+            )
+        self._open_bus = bus
+        return self
+
+    @property
+    def _bus(self) -> Bus:
+        if self._open_bus is None:
+            raise BusUnavailable("this client is not connected", hint="use `async with Client.connect(url) as client`")
+        return self._open_bus
+
+    async def _tail(self, id: str, cursor: str | None, *, wait: bool) -> AsyncGenerator[TaskEvent]:
+        events: AsyncIterator[TaskEvent] = Tail(self._bus, self._names, id, cursor=cursor, wait=wait).events()
+        async for event in events:
+            yield event
+
+    async def _result(self, id: str, timeout_s: float | None, *, wait: bool) -> Result:
+        artifacts: list[ArtifactAdded] = []
+        try:
+            async with asyncio.timeout(timeout_s), aclosing(self._tail(id, None, wait=wait)) as events:
+                async for event in events:
+                    if isinstance(event.data, ArtifactAdded):
+                        artifacts.append(event.data)
+                    if event.type in task.TERMINAL:
+                        return result_of(id, event, tuple(artifacts))
+        except TimeoutError:
+            raise ResultTimeout(
+                f"task '{id}' has not ended within {timeout_s} s", hint="it goes on; ask again, or cancel it"
+            ) from None
+        raise AssertionError("a tail ends with the terminal event")
+
+
+def result_of(id: str, event: TaskEvent, artifacts: tuple[ArtifactAdded, ...] = ()) -> Result:
+    """The result that a terminal event says."""
+    data, state = event.data, _STATES[event.type]
+    if isinstance(data, TaskCompleted):
+        return Result(id=id, state=state, output=data.output, usage=data.usage, artifacts=artifacts)
+    error = data.error if isinstance(data, TaskFailed | TaskRejected) else None
+    return Result(id=id, state=state, error=error, artifacts=artifacts)
+
+
+def _encode(body: Struct) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except (TypeError, OverflowError, RecursionError) as error:
+        raise InvalidInput(f"this cannot be sent as JSON: {error}") from error
+
+
+def _checked(id: str) -> str:
+    if not is_task_id(id):
+        raise InvalidInput(f"'{id}' is no task id", hint="ids are 1 to 64 of A-Z a-z 0-9 _ -")
+    return id

@@ -1,0 +1,44 @@
+"""Says that this worker lives, for operators and for a fast takeover.
+
+The record expires by itself a while after the last beat, and is deleted before a worker leaves in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from mesh.bus import Bus
+from mesh.errors import BusUnavailable
+from schemas.agent import WorkerRecord
+
+BEAT_S: Final = 3.0
+
+
+class Presence:
+    """Keeps one worker's record fresh until it leaves."""
+
+    def __init__(self, bus: Bus, bucket: str, record: Callable[[], WorkerRecord]) -> None:
+        self._bus = bus
+        self._bucket = bucket
+        self._record = record
+
+    async def beat(self) -> None:
+        """Writes the record for ever, every few seconds."""
+        while True:
+            record = self._record()
+            try:
+                await self._bus.put(self._bucket, record.worker, msgspec.json.encode(record))
+            except BusUnavailable:
+                await self._bus.wait_connected()
+            await asyncio.sleep(BEAT_S)
+
+    async def leave(self) -> None:
+        """Deletes the record; a broker that is away lets it expire."""
+        try:
+            await self._bus.remove(self._bucket, self._record().worker)
+        except BusUnavailable:
+            return

@@ -1,0 +1,269 @@
+"""One task while this executor owns it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from enum import Enum
+from typing import Any, Final
+
+import structlog
+from msgspec import Struct
+
+from mesh.agents.app import Agent, Mesh
+from mesh.agents.context import Context, TaskInfo
+from mesh.agents.durable import DurableRecorder, Lease
+from mesh.agents.guard import Raised, Threads, error_of, guard
+from mesh.agents.values import as_recorded, read_input
+from mesh.bus import LiveMessage, Subscription
+from mesh.errors import BusUnavailable, InvalidInput, Nondeterministic, TooLarge
+from mesh.log.driver import Driver, entry_of
+from mesh.log.head import Entry, View, view_of
+from mesh.log.journal import Journal
+from mesh.log.ops import Ack, Drop, Message, Publish, ReadAfter, Verdict
+from mesh.log.owner import Fenced, Owner
+from mesh.worker import Held
+from schemas import command, envelope
+from schemas import error as codes
+from schemas.command import Fired
+from schemas.envelope import VERSION, event
+from schemas.error import Error
+from schemas.task import TaskAccepted, TaskCanceled, TaskCompleted, TaskFailed, TaskSuspended
+
+WATCH_AFTER_S: Final = 0.1
+RESUME_AFTER_S: Final = 5.0
+CANCEL_LOOKS: Final = 25
+CANCEL_LOOK_S: Final = 0.2
+log = structlog.get_logger("mesh.executor")
+
+
+class Stop(Enum):
+    """Why a handler is stopped before it is done."""
+
+    CANCEL = "cancel"
+    FENCED = "fenced"
+    RELEASE = "release"
+
+
+class Served(Struct, frozen=True):
+    """What an executor serves, and what its handlers share."""
+
+    app: Mesh
+    version: str
+    secrets: Callable[[str], str | None]
+    threads: Threads
+
+
+class Execution:
+    """The one record of a running task: its owner, its handler, and why it stops."""
+
+    def __init__(self, served: Served, driver: Driver, owner: Owner, held: Held, lease: Lease) -> None:
+        self.task = owner.view.task
+        self.accepted: TaskAccepted | None = None
+        self.stop_reason: Stop | None = None
+        self._served = served
+        self._driver = driver
+        self._owner = owner
+        self._held = held
+        self._lease = lease
+        self._group: asyncio.TaskGroup | None = None
+        self._handler: asyncio.Task[Any] | None = None
+        self._recorder: DurableRecorder | None = None
+        self._watching: Subscription | None = None
+
+    async def carry(self) -> Verdict:
+        """Runs the handler to the task's end, or to whatever stops it."""
+        self._held.on_tick = self.tick
+        try:
+            while True:
+                verdict = await self._carry_once()
+                if verdict is not None:
+                    return verdict
+        except Fenced:
+            return Drop()
+        finally:
+            if self._watching:
+                await self._watching.aclose()
+
+    def concerns(self, task: str) -> bool:
+        """Whether a cancel of that task stops this one too."""
+        return task == self.task or (self.accepted is not None and task in self.accepted.ancestors)
+
+    def stop(self, reason: Stop) -> None:
+        """Stops the handler; being fenced outranks everything else."""
+        if self.stop_reason is not Stop.FENCED:
+            self.stop_reason = reason
+        if self._recorder:
+            self._recorder.stopping = True
+        if self._handler:
+            self._handler.cancel()
+
+    async def tick(self) -> None:
+        """Keeps the delivery alive while the log says that the task is ours.
+
+        A worker that was frozen looks first: an in-progress of an old holder would keep a dead one's lease alive.
+        """
+        subject = self._driver.names.task(self.task)
+        try:
+            if not self._lease.fresh:
+                self._see(await self._driver.bus.newest(self._driver.names.tasks, subject, leader=True))
+            if self._owner.out:
+                return
+            if await self._held.delivery.confirm():
+                self._lease.confirm()
+            self._see(await self._driver.bus.newest(self._driver.names.tasks, subject))
+        except BusUnavailable:
+            return
+        if self.stop_reason and self._handler and not self._handler.done():
+            self._handler.cancel()
+
+    async def _carry_once(self) -> Verdict | None:
+        entries: tuple[Entry, ...] = await self._driver.answer(ReadAfter(self.task, 0, self._owner.view.seq))
+        journal = Journal(e.commit for e in entries)
+        self.accepted = accepted = journal.accepted
+        if accepted is None:
+            raise Fenced
+        agent = self._served.app.agents.get(accepted.agent)
+        if agent is None:
+            return await self._fail(_no_agent(self._served.app, accepted.agent))
+        try:
+            value = read_input(accepted.input, agent.input_type)
+        except InvalidInput as error:
+            return await self._fail(error.to_error())
+        return await self._call(agent, value, journal)
+
+    async def _call(self, agent: Agent, value: Any, journal: Journal) -> Verdict | None:
+        """Calls the handler beside what it needs in the background, and says what came of it."""
+        async with asyncio.TaskGroup() as group:
+            children: list[asyncio.Task[None]] = []
+
+            def spawn(work: Coroutine[Any, Any, None]) -> None:
+                children.append(group.create_task(work))
+
+            recorder = DurableRecorder(
+                self._owner, self._driver, self._lease, offset=len(journal.text), spawn=spawn
+            )
+            self._recorder = recorder
+            context = self._context(agent, value, journal, recorder)
+            arguments = (context, value) if agent.takes_input else (context,)
+            self._handler = group.create_task(guard(agent.handler, arguments, {}, self._served.threads))
+            if self._owner.cancel_requested:
+                self.stop(Stop.CANCEL)
+            watch = asyncio.get_running_loop().call_later(WATCH_AFTER_S, lambda: spawn(self._watch()))
+            try:
+                await asyncio.wait((self._handler,))
+                await recorder.settle()
+            finally:
+                watch.cancel()
+                for child in children:
+                    child.cancel()
+        if self._owner.out:
+            return Drop()
+        outcome = None if self._handler.cancelled() else self._handler.result()
+        return await self._conclude(agent, context, recorder, outcome)
+
+    async def _conclude(self, agent: Agent, context: Context, recorder: DurableRecorder, outcome: Any) -> Verdict | None:
+        if self.stop_reason is Stop.RELEASE and (self._handler is None or self._handler.cancelled()):
+            return await self._driver.drive(self._owner.release())
+        if self.stop_reason is Stop.CANCEL and not await self._cancel_is_sure():
+            self.stop_reason = None
+            return None
+        if self._owner.cancel_requested:
+            return await self._end(TaskCanceled(reason="canceled on request"), recorder)
+        if isinstance(outcome, Raised):
+            if isinstance(outcome.error, Nondeterministic):
+                return await self._suspend(agent, outcome.error, recorder)
+            return await self._fail(error_of(outcome.error), recorder)
+        try:
+            output = as_recorded(outcome, agent.output_type, f"the output of agent '{agent.name}'")
+            context.check_complete()
+            return await self._end(TaskCompleted(output=output), recorder)
+        except Nondeterministic as error:
+            return await self._suspend(agent, error, recorder)
+        except (InvalidInput, TooLarge) as error:
+            return await self._fail(error.to_error(), recorder)
+
+    async def _cancel_is_sure(self) -> bool:
+        """A broadcast stops effects; only a request in the log ends the task."""
+        for _ in range(CANCEL_LOOKS):
+            if self._owner.cancel_requested:
+                return True
+            assert self._recorder is not None
+            await self._recorder.look()
+            if not self._owner.cancel_requested:
+                await asyncio.sleep(CANCEL_LOOK_S)
+        log.warning("a cancel was broadcast and is not in the log; the task goes on", task=self.task)
+        return self._owner.cancel_requested
+
+    async def _end(self, terminal: Struct, recorder: DurableRecorder | None = None) -> Verdict:
+        before = recorder.emits.take() if recorder else ()
+        return await self._driver.drive(self._owner.end(terminal, before))
+
+    async def _fail(self, error: Error, recorder: DurableRecorder | None = None) -> Verdict:
+        log.info("task failed", task=self.task, code=error.code, error=error.message)
+        return await self._end(TaskFailed(error=error), recorder)
+
+    async def _suspend(self, agent: Agent, error: Nondeterministic, recorder: DurableRecorder) -> Verdict:
+        """S4: another version of the app may fit; the router resumes the task when it is there."""
+        if agent.on_change == "fail":
+            return await self._fail(error.to_error(), recorder)
+        names = self._driver.names
+        resume = Fired(v=VERSION, task=self.task, kind=command.RESUME, delay_s=RESUME_AFTER_S)
+        timer = Message(
+            subject=names.later(command.RESUME, self.task), body=resume, target=names.fired(self.task),
+            after_s=RESUME_AFTER_S,
+        )  # fmt: skip
+        await self._driver.answer(Publish((timer,)))
+        suspended = TaskSuspended(
+            reason=codes.NONDETERMINISTIC,
+            error=error.to_error(),
+            not_apps=(*self._owner.view.head.not_apps, self._served.version),
+        )
+        events = (*recorder.emits.take(), event(suspended))
+        log.warning("task suspended", task=self.task, error=str(error))
+        while not await self._driver.drive(self._owner.suspend(events)):
+            if self._owner.cancel_requested:
+                return await self._end(TaskCanceled(reason="canceled on request"))
+        return Ack()
+
+    def _context(self, agent: Agent, value: Any, journal: Journal, recorder: DurableRecorder) -> Context:
+        accepted = self.accepted
+        assert accepted is not None
+        info = TaskInfo(
+            id=self.task, agent=agent.name, context_id=accepted.context_id or self.task, owner=accepted.owner,
+            attempt=journal.claims, metadata=accepted.metadata,
+        )  # fmt: skip
+        return Context(
+            info, value, journal, recorder, secrets=self._served.secrets, threads=self._served.threads
+        )
+
+    async def _watch(self) -> None:
+        """R6: a task that takes longer is watched, so that its worker hears of a cancel or a fence at once."""
+        names = self._driver.names
+        if self._watching is None:
+            self._watching = await self._driver.bus.subscribe(names.log(self.task), self._hear, on_gap=None)
+            self._see(await self._driver.bus.newest(names.tasks, names.task(self.task)))
+
+    def _hear(self, message: LiveMessage) -> None:
+        self._look_at(view_of(Entry(message.seq, envelope.decode(message.data))))
+
+    def _see(self, message: Any) -> None:
+        if message is not None:
+            self._look_at(view_of(entry_of(message)))
+
+    def _look_at(self, view: View) -> None:
+        try:
+            self._owner.see(view)
+        except Fenced:
+            self.stop(Stop.FENCED)
+        else:
+            if self._owner.cancel_requested and self.stop_reason is None:
+                self.stop(Stop.CANCEL)
+
+
+def _no_agent(app: Mesh, name: str) -> Error:
+    return Error(
+        code=codes.UNKNOWN_AGENT,
+        message=f"app '{app.name}' on this worker has no agent '{name}'",
+        hint=f"it has: {', '.join(sorted(app.agents))}; was it renamed while the task waited?",
+    )

@@ -1,0 +1,106 @@
+"""The executor's deliveries: from a run command to an execution."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import structlog
+
+from mesh.agents.durable import Lease
+from mesh.bus import LiveMessage
+from mesh.clock import rfc3339
+from mesh.log.claim import Claimant, Claimed, claim
+from mesh.log.driver import Driver
+from mesh.log.head import Writer
+from mesh.log.ops import Ack, Message, Nak, Publish, Verdict
+from mesh.log.owner import Owner
+from mesh.settings import Settings
+from mesh.worker import Held
+from schemas import command as commands
+from schemas import error as codes
+from schemas.command import DeadLetter, Fired, Run
+from schemas.envelope import VERSION
+from schemas.error import Error
+from schemas.signal import Broadcast
+from services.executor.execution import Execution, Served, Stop
+
+NOT_MINE_DELAY_S: Final = 5.0
+MAX_DELIVERIES: Final = 50
+log = structlog.get_logger("mesh.executor")
+_run = msgspec.json.Decoder(Run)
+_broadcast = msgspec.json.Decoder(Broadcast)
+
+
+class Handlers:
+    """Claims what is run on the app's pool and carries it."""
+
+    def __init__(self, driver: Driver, writer: Writer, served: Served, settings: Settings, worker: str) -> None:
+        self._driver = driver
+        self._writer = writer
+        self._served = served
+        self._settings = settings
+        self._who = Claimant(worker=worker, app_version=served.version, max_attempts=settings.max_attempts)
+        self.running: dict[str, Execution] = {}
+
+    async def run(self, held: Held) -> Verdict:
+        """One message on `mesh.run.<pool>`."""
+        try:
+            order = _run.decode(held.delivery.data)
+        except (msgspec.DecodeError, RecursionError) as error:
+            return await self._bury(held, f"this run command cannot be read: {error}")
+        if order.v > VERSION or self._served.version in order.not_apps:
+            return await self._not_mine(held, order)
+        if held.delivery.delivered > MAX_DELIVERIES and order.head.phase == "runnable":
+            await self._undeliverable(order)
+        lease = Lease(self._settings.ack_wait_s * 2 / 3)
+        claimed = await self._driver.drive(
+            claim(self._driver.names, self._writer, self._who, order, held.delivery.seq)
+        )
+        if not isinstance(claimed, Claimed):
+            return claimed
+        execution = Execution(
+            self._served, self._driver, Owner(self._driver.names, self._writer, claimed), held, lease
+        )
+        self.running[order.task] = execution
+        try:
+            return await execution.carry()
+        finally:
+            if self.running.get(order.task) is execution:
+                del self.running[order.task]
+
+    def cancel(self, message: LiveMessage) -> None:
+        """One broadcast on `mesh.cancel.<root>`."""
+        try:
+            stop = _broadcast.decode(message.data)
+        except msgspec.DecodeError:
+            return
+        for execution in list(self.running.values()):
+            if execution.concerns(stop.task):
+                execution.stop(Stop.CANCEL)
+
+    def release_all(self) -> None:
+        """Hands every task back in order (P3)."""
+        for execution in list(self.running.values()):
+            execution.stop(Stop.RELEASE)
+
+    async def _not_mine(self, held: Held, order: Run) -> Verdict:
+        if held.delivery.delivered > MAX_DELIVERIES:
+            await self._undeliverable(order)
+        return Nak(NOT_MINE_DELAY_S)
+
+    async def _undeliverable(self, order: Run) -> None:
+        """P4: the router decides whether this task can ever begin."""
+        due = Fired(v=VERSION, task=order.task, kind=commands.UNDELIVERABLE)
+        await self._driver.answer(Publish((Message(subject=self._driver.names.fired(order.task), body=due),)))
+
+    async def _bury(self, held: Held, why: str) -> Verdict:
+        delivery = held.delivery
+        letter = DeadLetter(
+            v=VERSION, task="-", error=Error(code=codes.INVALID_INPUT, message=why), subject=delivery.subject,
+            at=rfc3339(delivery.at), body=delivery.data.decode(errors="replace"),
+        )  # fmt: skip
+        log.warning("dead letter", kind="invalid_run", error=why)
+        subject = self._driver.names.dead("invalid_run", "-")
+        await self._driver.answer(Publish((Message(subject=subject, body=letter, id=f"dead:{delivery.seq}"),)))
+        return Ack()

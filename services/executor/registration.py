@@ -1,0 +1,32 @@
+"""Writes the app's record; an agent's name belongs to one app."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mesh.agents.app import Mesh
+from mesh.bus import Bus
+from mesh.clock import SystemClock, rfc3339
+from mesh.errors import AppError
+from schemas.agent import AppRecord
+from schemas.envelope import VERSION
+
+
+async def register(bus: Bus, bucket: str, app: Mesh, version: str) -> None:
+    """Puts the app into the registry; raises AppError if another app has one of its names."""
+    for key in await bus.keys(bucket):
+        body = await bus.fetch(bucket, key)
+        if body is None or key == app.name:
+            continue
+        other = msgspec.json.decode(body, type=AppRecord)
+        taken = sorted({agent.name for agent in other.agents} & set(app.agents))
+        if taken:
+            raise AppError(
+                f"agent '{taken[0]}' of app '{app.name}' is registered by app '{other.app}' already",
+                hint=f"rename one, or remove the old record with `mesh agent rm {other.app}` if that app is gone",
+            )
+    record = AppRecord(
+        v=VERSION, app=app.name, pool=app.pool, version=version, at=rfc3339(SystemClock().now()),
+        agents=tuple(agent.record() for agent in app.agents.values()),
+    )  # fmt: skip
+    await bus.put(bucket, app.name, msgspec.json.encode(record))

@@ -1,0 +1,12 @@
+"""The router: admission, task signals, timers, reconciliation."""
+
+from __future__ import annotations
+
+from mesh.service import Service, ServiceConfig
+
+
+def service(config: ServiceConfig) -> Service:
+    """Makes the service; the entry point of the group `mesh.services`."""
+    from services.router.service import RouterService
+
+    return RouterService(config)

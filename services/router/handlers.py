@@ -1,0 +1,140 @@
+"""The router's deliveries: decode, decide, append, publish, answer."""
+
+from __future__ import annotations
+
+import base64
+
+import msgspec
+import structlog
+
+from mesh.bus import Delivery
+from mesh.clock import rfc3339
+from mesh.errors import TooLarge
+from mesh.log.driver import Driver
+from mesh.log.ops import Ack, Message, Nak, Publish, Verdict
+from mesh.worker import Held
+from schemas import command, signal
+from schemas import error as codes
+from schemas.command import Admission, DeadLetter, Fired, Refusal, Submit, parse_submit
+from schemas.envelope import VERSION
+from schemas.error import Error
+from schemas.ids import derived_id, is_name, is_task_id
+from schemas.signal import Answer, TaskSignal
+from schemas.task import TaskAccepted, TaskRejected
+from services.router import rules
+from services.router.registry import AgentRegistry
+
+log = structlog.get_logger("mesh.router")
+
+
+class Handlers:
+    """Answers the router's two consumers: submits, and everything else."""
+
+    def __init__(
+        self, driver: Driver, router: rules.Router, registry: AgentRegistry, *, stream_created: str, grace_s: float
+    ) -> None:
+        self._driver = driver
+        self._router = router
+        self._registry = registry
+        self._stream_created = stream_created
+        self._grace_s = grace_s
+
+    async def submit(self, held: Held) -> Verdict:
+        """One message on `mesh.submit.<agent>`."""
+        delivery = held.delivery
+        agent = delivery.subject.split(".", 2)[2]
+        if not is_name(agent):
+            error = Error(code=codes.UNKNOWN_AGENT, message=f"'{agent}' is no name an agent can have")
+            return await self._bury("invalid_subject", "-", error, delivery)
+        read = parse_submit(agent, delivery.data)
+        task = _task_id(read) or derived_id(int(delivery.at * 1000), self._stream_created, delivery.seq)
+        opening = await self._opening(agent, read, delivery)
+        trace = read.submit.trace if isinstance(read, Admission) else ""
+        letter = _letter(task, rules.duplicate_error(task), delivery)
+        order = rules.Order(task=task, opening=opening, letter=letter, sequence=delivery.seq, trace=trace)
+        try:
+            return await self._driver.drive(rules.submit(self._router, order))
+        except TooLarge as error:
+            refused = _rejected(agent, error.to_error(), read.digest, delivery)
+            return await self._driver.drive(rules.submit(self._router, msgspec.structs.replace(order, opening=refused)))
+
+    async def signal(self, held: Held) -> Verdict:
+        """One message on `mesh.signal`, `mesh.fired` or `mesh.ended`."""
+        kind, _, task = held.delivery.subject.split(".")[1:]
+        if not is_task_id(task):
+            error = Error(code=codes.INVALID_INPUT, message=f"'{task}' is no task id")
+            return await self._bury("invalid_subject", "-", error, held.delivery)
+        try:
+            if kind == "signal":
+                return await self._signal(task, held.delivery)
+            if kind == "fired":
+                due = msgspec.json.decode(held.delivery.data, type=Fired)
+                return await self._driver.drive(rules.fired(self._router, due))
+        except (msgspec.DecodeError, RecursionError) as error:
+            wrong = Error(code=codes.INVALID_INPUT, message=f"the body of this {kind} cannot be read: {error}")
+            return await self._bury(f"invalid_{kind}", task, wrong, held.delivery)
+        return Ack()
+
+    async def _signal(self, task: str, delivery: Delivery) -> Verdict:
+        request = msgspec.json.decode(delivery.data, type=TaskSignal)
+        if request.kind == signal.CANCEL:
+            answer: Answer | Nak = await self._driver.drive(rules.cancel(self._router, task, request))
+        elif request.kind == signal.STEER:
+            answer = await self._driver.drive(rules.steer(self._router, task, request, delivery.delivered))
+        else:
+            error = Error(
+                code=codes.INVALID_INPUT, message=f"'{request.kind}' is no kind of task signal", hint="cancel or steer"
+            )
+            answer = Answer(task=task, outcome="refused", error=error)
+        if isinstance(answer, Nak):
+            return answer
+        if answer.error is not None:
+            await self._bury("refused_signal", task, answer.error, delivery)
+        if request.reply:
+            await self._driver.bus.send(request.reply, msgspec.json.encode(answer))
+        log.info("signal", task=task, kind=request.kind, outcome=answer.outcome)
+        return Ack()
+
+    async def _opening(self, agent: str, read: Admission | Refusal, delivery: Delivery) -> TaskAccepted | TaskRejected:
+        if isinstance(read, Refusal):
+            return _rejected(agent, read.error, read.digest, delivery)
+        pool = self._registry.pool_of(agent) or await self._registry.wait_for(agent, self._grace_s)
+        if pool is None:
+            return _rejected(agent, self._registry.unknown(agent), read.digest, delivery, read.submit.owner)
+        submit: Submit = read.submit
+        return TaskAccepted(
+            agent=agent, pool=pool, digest=read.digest, sequence=delivery.seq, at=rfc3339(delivery.at),
+            input=submit.input, context_id=submit.context_id, owner=submit.owner, deadline_s=submit.deadline_s,
+            metadata=submit.metadata, unknown=read.unknown,
+        )  # fmt: skip
+
+    async def _bury(self, kind: str, task: str, error: Error, delivery: Delivery) -> Verdict:
+        log.warning("dead letter", kind=kind, task=task, error=error.message, subject=delivery.subject)
+        message = Message(
+            subject=self._router.names.dead(kind, task),
+            body=_letter(task, error, delivery),
+            id=f"dead:{kind}:{delivery.seq}",
+        )
+        await self._driver.answer(Publish((message,)))
+        return Ack()
+
+
+def _task_id(read: Admission | Refusal) -> str | None:
+    return read.submit.task_id if isinstance(read, Admission) else read.task_id
+
+
+def _rejected(
+    agent: str, error: Error, digest: str, delivery: Delivery, owner: str = command.DEFAULT_OWNER
+) -> TaskRejected:
+    return TaskRejected(error=error, digest=digest, sequence=delivery.seq, agent=agent, owner=owner)
+
+
+def _letter(task: str, error: Error, delivery: Delivery) -> DeadLetter:
+    try:
+        body, encoding = delivery.data.decode(), "utf-8"
+    except UnicodeDecodeError:
+        body, encoding = base64.b64encode(delivery.data).decode(), "base64"
+    return DeadLetter(
+        v=VERSION, task=task, error=error, subject=delivery.subject, at=rfc3339(delivery.at),
+        headers=dict(delivery.headers) if delivery.headers else None, body=body, encoding=encoding,
+    )  # fmt: skip

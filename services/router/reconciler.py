@@ -1,0 +1,85 @@
+"""Q3: finds tasks whose command is not in the work queue, and publishes what is missing.
+
+A net for purges, power loss and operators. It looks at the newest commit of every log by one short-lived consumer,
+paced, at start, after each reconnect, and every few minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import structlog
+
+from mesh.bus import Bus
+from mesh.errors import BusUnavailable
+from mesh.log.driver import Driver, entry_of
+from mesh.log.head import View, view_of
+from schemas.command import Run
+from services.router import rules
+
+log = structlog.get_logger("mesh.router")
+
+
+class Reconciler:
+    """One round at a time over all logs; `wake` asks for one now."""
+
+    def __init__(self, bus: Bus, driver: Driver, router: rules.Router, *, every_s: float) -> None:
+        self._bus = bus
+        self._driver = driver
+        self._router = router
+        self._every_s = every_s
+        self._due = asyncio.Event()
+        self._due.set()
+
+    def wake(self) -> None:
+        self._due.set()
+
+    async def serve(self) -> None:
+        """Goes round for ever."""
+        while True:
+            try:
+                async with asyncio.timeout(self._every_s):
+                    await self._due.wait()
+            except TimeoutError:
+                pass
+            self._due.clear()
+            try:
+                await self._round()
+            except BusUnavailable as error:
+                log.info("reconciling is put off", error=str(error))
+                await self._bus.wait_connected()
+                await asyncio.sleep(1.0)
+                self._due.set()
+
+    async def _round(self) -> None:
+        """Looks twice: what was missing on both looks, with the head unmoved, is missing."""
+        suspects = await self._missing(None)
+        if suspects:
+            await asyncio.sleep(1.0)
+            for view in (await self._missing(suspects)).values():
+                log.warning("command was missing", task=view.task, phase=view.head.phase)
+                await self._driver.drive(rules.reconcile(self._router, view, in_queue=False))
+
+    async def _missing(self, among: dict[str, View] | None) -> dict[str, View]:
+        names = self._router.names
+        open_tasks: dict[str, View] = {}
+        async for message in self._bus.last_per_subject(names.tasks, f"{names.prefix}.task.>"):
+            view = view_of(entry_of(message))
+            if view.head.phase in ("runnable", "running") and (among is None or among.get(view.task) == view):
+                open_tasks[view.task] = view
+        if not open_tasks:
+            return {}
+        queued = {
+            (run.task, run.wake)
+            for message in await self._bus.read(names.work, f"{names.prefix}.run.*", first=1)
+            if (run := _run(message.data)) is not None
+        }
+        return {task: view for task, view in open_tasks.items() if (task, view.head.wake) not in queued}
+
+
+def _run(body: bytes) -> Run | None:
+    try:
+        return msgspec.json.decode(body, type=Run)
+    except msgspec.DecodeError:
+        return None

@@ -1,0 +1,136 @@
+"""What must hold in every log, and what an acknowledgement may leave behind.
+
+Written from the architecture's invariants and the events alone, not from the heads: the heads are among what is checked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mesh.log.head import EXECUTOR, WAKES, Entry, fold
+from schemas import error as codes
+from schemas import signal, step, task
+from schemas.command import Run
+from schemas.envelope import Event, Head
+from schemas.signal import TaskSignal
+from services.router.rules import MAX_SIGNAL_WAITS, Order
+from tests.model.tables import Sent
+
+
+def check_log(entries: tuple[Entry, ...], max_attempts: int) -> str | None:
+    """What is wrong with a log, if anything."""
+    events = [each for entry in entries for each in entry.commit.events]
+    return _check_end(entries, events) or _check_heads(entries) or _check_once(events) or _check_claims(
+        entries, max_attempts
+    )  # fmt: skip
+
+
+def _check_end(entries: tuple[Entry, ...], events: list[Event]) -> str | None:
+    ends = [i for i, each in enumerate(events) if each.type in task.TERMINAL]
+    if len(ends) > 1:
+        return "invariant 1: two terminal events"
+    if ends and ends[0] != len(events) - 1:
+        return "invariant 1: something follows the terminal event"
+    asked = any(each.type == task.CANCEL_REQUESTED for each in events)
+    if ends and asked and entries[-1].commit.by.startswith(EXECUTOR) and events[-1].type == task.COMPLETED:
+        return "invariant 5: a completion came after the cancel request and won"
+    return None
+
+
+def _check_heads(entries: tuple[Entry, ...]) -> str | None:
+    head = Head()
+    for n, entry in enumerate(entries):
+        commit = entry.commit
+        if commit.n != n or commit.first != (entries[0].seq if n else 0):
+            return "the numbers of a commit do not fit its place"
+        head = fold(head, n, commit.by, commit.events)
+        if head != commit.head:
+            return f"the head of commit {n} is not the fold of its log: {commit.head} instead of {head}"
+    return None
+
+
+def _check_once(events: list[Event]) -> str | None:
+    seen: set[tuple[str, str]] = set()
+    for each in events:
+        if each.type in (task.CANCEL_REQUESTED, task.MESSAGE_RECEIVED):
+            key = ("signal", each.data.id)
+        elif each.type in (step.COMPLETED, step.FAILED):
+            key = ("result", each.data.step)
+        else:
+            continue
+        if key in seen:
+            return f"the {key[0]} '{key[1]}' is in the log twice"
+        seen.add(key)
+    return None
+
+
+def _check_claims(entries: tuple[Entry, ...], max_attempts: int) -> str | None:
+    """Claims serve the newest wake under one cover, and only the newest claim's owner writes as one."""
+    phase, wake, cover, claim, starts = "none", 0, 0, -1, 0
+    for n, entry in enumerate(entries):
+        for each in entry.commit.events:
+            kind, by = each.type, entry.commit.by
+            if kind == task.STARTED:
+                if each.data.wake != wake:
+                    return "a claim serves another wake than the newest"
+                if phase == "running" and each.data.cover != cover:
+                    return "R4: the cover changed within a wake"
+                if phase not in ("runnable", "running"):
+                    return f"a claim of a task that is {phase}"
+                phase, cover, claim, starts = "running", each.data.cover, n, starts + 1
+                if starts > max_attempts:
+                    return "P1: more starts without progress than attempts"
+                continue
+            if by.startswith(EXECUTOR) and not _is_exhausted(each):
+                if by != f"{EXECUTOR}/{claim}" or phase != "running":
+                    return f"R6: a fenced writer's '{kind}' is in the log"
+                starts = starts - 1 if kind == task.RELEASED else 0
+                claim = n if kind == task.RELEASED else claim
+            if kind == task.SUSPENDED:
+                phase = "suspended"
+            elif kind in (task.ACCEPTED, task.RESUMED) or (kind in WAKES and phase == "suspended"):
+                phase, wake = "runnable", n
+    return None
+
+
+def _is_exhausted(each: Event) -> bool:
+    return each.type == task.FAILED and each.data.error.code == codes.ATTEMPTS_EXHAUSTED
+
+
+def takeovers(entries: tuple[Entry, ...]) -> int:
+    """Claims of a running task whose owner had not left by itself."""
+    count, owned = 0, False
+    for entry in entries:
+        for each in entry.commit.events:
+            if each.type == task.STARTED:
+                count, owned = count + owned, True
+            elif each.type in (task.SUSPENDED, task.RELEASED, task.RESUMED):
+                owned = False
+    return count
+
+
+def check_ack(sent: Sent, seq: int, entries: tuple[Entry, ...], waits: int) -> str | None:
+    """What an acknowledgement of this message would lose, given the log as it is."""
+    head = entries[-1].commit.head if entries else Head()
+    body: Any = sent.body
+    if isinstance(body, Order) and not entries:
+        return "invariant 6: a submit was acknowledged and has no log"
+    if isinstance(body, TaskSignal) and body.kind == signal.CANCEL and not head.cancel and head.phase != "ended":
+        return "invariant 5: a cancel that was durably accepted is lost"
+    if isinstance(body, TaskSignal) and body.kind == signal.STEER and head.phase != "ended":
+        refused = not entries and waits >= MAX_SIGNAL_WAITS
+        if not refused and body.id not in _ids(entries):
+            return "invariant 6: a signal was acknowledged and is not in the log"
+    if isinstance(body, Run) and head.phase == "running" and head.cover == seq:
+        return "Q1: an acknowledgement removed the command that covers a running task"
+    return None
+
+
+def _ids(entries: tuple[Entry, ...]) -> set[str]:
+    return {each.data.id for entry in entries for each in entry.commit.events if each.type == task.MESSAGE_RECEIVED}
+
+
+def has_result(entries: tuple[Entry, ...], key: str) -> bool:
+    """Whether the log holds the result of this step."""
+    kinds = (step.COMPLETED, step.FAILED)
+    return any(each.type in kinds and each.data.step == key for entry in entries for each in entry.commit.events)

@@ -1,0 +1,333 @@
+"""What routers and executors do with a delivery: the project's own flows, and a small handler for them to run.
+
+Everything that decides is a parameter (`Flows`), so that a test can take one rule away. The operations defined here are
+the model's own: they stand for what a flow does not see (leases, ticks, drains, a handler that never returns).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Struct
+
+from mesh.log.claim import Claimant, Claimed, claim
+from mesh.log.head import Entry, view_of
+from mesh.log.journal import Journal
+from mesh.log.ops import Ack, Commits, Drop, Lease, Message, Nak, Publish, Read, ReadAfter, Verdict
+from mesh.log.owner import Fenced, Owner
+from mesh.log.steps import Step, perform_step
+from mesh.subjects import Subjects
+from schemas import command, signal
+from schemas.command import Fired, Run
+from schemas.envelope import VERSION, Head, event
+from schemas.signal import Answer, TaskSignal
+from schemas.task import MessageReceived, TaskCanceled, TaskCompleted, TaskSuspended
+from services.router import rules
+
+NAMES = Subjects()
+AT = "2026-01-01T00:00:00.000000Z"
+MINE = "mine"
+
+
+class Look(Struct, frozen=True):
+    """Rule E2 for one step, by an owner that has seen the log up to `seen`. → FRESH | TOLD | DRAIN | Entry"""
+
+    task: str
+    seen: int
+    step: str
+
+
+class Tick(Struct, frozen=True):
+    """Wait until the log is longer than `seen`. → Entry"""
+
+    task: str
+    seen: int
+
+
+class Hangs(Struct, frozen=True):
+    """A handler that never returns; its worker notices when claim `claim` holds no more. → Entry"""
+
+    task: str
+    claim: int
+
+
+class Dies(Struct, frozen=True):
+    """An effect that kills its worker each time. → never"""
+
+    task: str
+
+
+class InQueue(Struct, frozen=True):
+    """Whether the command that this head asks for is in the work queue. → bool"""
+
+    task: str
+    head: Head
+
+
+class Verb(Struct, frozen=True):
+    """A verb on the delivery before the flow has ended; only broken flows do that. → None"""
+
+    verdict: Verdict
+
+
+FRESH, TOLD, DRAIN = "fresh", "told", "drain"
+Process = Generator[Any, Any, Any]
+
+
+@dataclass(frozen=True)
+class Do:
+    """A step; `once` must not be repeated."""
+
+    key: str
+    once: bool = False
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Suspend until so many messages have come."""
+
+    messages: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """A handler of these app versions asks for other steps than the log holds."""
+
+    versions: tuple[str, ...] = ("1",)
+
+
+@dataclass(frozen=True)
+class Hang:
+    """Never return."""
+
+
+@dataclass(frozen=True)
+class Poison:
+    """Kill the worker."""
+
+
+Program = tuple[Do | Wait | Change | Hang | Poison, ...]
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a process knows beside its delivery."""
+
+    flows: Flows
+    program: Program = ()
+    version: str = "1"
+    max_attempts: int = 3
+    waits: int = 0
+    able: bool = True
+
+
+class Stamp:
+    """A writer; the world gives each process its own commits back as `mine`, and all others as nobody's."""
+
+    def __init__(self, by: str) -> None:
+        self.by = by
+
+    def stamp(self) -> tuple[str, str]:
+        return MINE, AT
+
+
+@dataclass(frozen=True)
+class Apps:
+    """A registry that holds one agent's newest version."""
+
+    version: str
+
+    def pool_of(self, agent: str) -> str:
+        return agent
+
+    def version_of(self, agent: str) -> str:
+        return self.version
+
+
+def router_of(site: Site) -> rules.Router:
+    """The router's collaborators."""
+    return rules.Router(names=NAMES, writer=Stamp("router"), registry=Apps(site.version))
+
+
+def route(site: Site, task: str, body: Any, seq: int) -> Process:
+    """A router's handler of one delivery."""
+    router, flows = router_of(site), site.flows
+    if isinstance(body, rules.Order):
+        return (yield from flows.submit(router, body))
+    if isinstance(body, Fired):
+        return (yield from flows.fired(router, body))
+    if isinstance(body, TaskSignal):
+        if body.kind == signal.CANCEL:
+            answer = yield from flows.cancel(router, task, body)
+        else:
+            answer = yield from flows.steer(router, task, body, site.waits)
+        return Ack() if isinstance(answer, Answer) else answer
+    return (yield from reconcile(router, flows, task))
+
+
+def reconcile(router: rules.Router, flows: Flows, task: str) -> Process:
+    """One pass of the reconciler over one task."""
+    entry: Entry | None = yield Read(task)
+    if entry:
+        view = view_of(entry)
+        in_queue = yield InQueue(task, view.head)
+        yield from flows.reconcile(router, view, in_queue)
+    return Drop()
+
+
+def execute(site: Site, task: str, body: Run, seq: int) -> Process:
+    """An executor's handler of a run command."""
+    if not site.able:
+        undeliverable = Fired(v=VERSION, task=task, kind=command.UNDELIVERABLE)
+        yield Publish((Message(subject=NAMES.fired(task), body=undeliverable),))
+        return Nak()
+    if site.version in body.not_apps:
+        return Nak()
+    writer = Stamp("executor/-")
+    who = Claimant(worker="w", app_version=site.version, max_attempts=site.max_attempts)
+    claimed = yield from site.flows.claim(NAMES, writer, who, body, seq)
+    if not isinstance(claimed, Claimed):
+        return claimed
+    writer.by = f"executor/{claimed.claim}"
+    owner = site.flows.owner(NAMES, writer, claimed)
+    try:
+        return (yield from Play(site, task, owner).run())
+    except Fenced:
+        return Drop()
+
+
+class _Stop(Exception):
+    """The handler is to stop before its next effect, for the reason in `args`."""
+
+
+class Play:
+    """A handler that plays a program over the journal of its task."""
+
+    def __init__(self, site: Site, task: str, owner: Owner) -> None:
+        self.site = site
+        self.task = task
+        self.owner = owner
+        self.seen = 0
+        self.messages = 0
+        self.journal = Journal(())
+
+    def run(self) -> Process:
+        yield from self.read()
+        try:
+            for part in self.site.program:
+                if self.owner.cancel_requested:
+                    break
+                suspended = yield from self.perform(part)
+                if suspended:
+                    return Ack()
+        except _Stop as stop:
+            return (yield from self.stop(stop.args[0]))
+        return (yield from self.owner.end(TaskCompleted()))
+
+    def read(self) -> Process:
+        """Reads on to what the owner has seen at the least."""
+        entries: tuple[Entry, ...] = yield ReadAfter(self.task, self.seen, self.owner.view.seq)
+        for entry in entries:
+            self.seen = entry.seq
+            for each in entry.commit.events:
+                self.journal.add(each, entry.commit.at)
+                self.messages += isinstance(each.data, MessageReceived)
+        if entries:
+            self.owner.see(view_of(entries[-1]))
+
+    def perform(self, part: Do | Wait | Change | Hang | Poison) -> Process:
+        """One part of the program; True if the task is suspended."""
+        if isinstance(part, Do):
+            yield from self.step(part)
+        elif isinstance(part, Wait):
+            return (yield from self.wait(part.messages))
+        elif isinstance(part, Change):
+            if self.site.version in part.versions:
+                return (yield from self.site.flows.changed(self))
+        elif isinstance(part, Hang):
+            entry = yield Hangs(self.task, self.owner.claim)
+            self.owner.see(view_of(entry))
+        else:
+            yield Dies(self.task)
+        return False
+
+    def step(self, part: Do) -> Process:
+        wanted = Step(key=part.key, kind="code", name=part.key, idempotent=not part.once)
+        flow = self.site.flows.perform(self.journal, wanted)
+        answer: Any = None
+        while True:
+            try:
+                op = flow.send(answer)
+            except StopIteration:
+                return
+            answer = None
+            if isinstance(op, Commits):
+                yield from self.owner.commit(op.events)
+            elif isinstance(op, Lease):
+                yield from self.lease(part.key)
+            else:
+                answer = yield op
+
+    def lease(self, key: str) -> Process:
+        answer = yield Look(self.task, self.owner.view.seq, key)
+        if isinstance(answer, Entry):
+            self.owner.see(view_of(answer))
+        elif answer != FRESH:
+            raise _Stop(answer)
+        if self.owner.cancel_requested:
+            raise _Stop(TOLD)
+
+    def wait(self, messages: int) -> Process:
+        """Suspends unless the messages are there; a signal that came first is looked at first."""
+        while self.messages < messages and not self.owner.cancel_requested:
+            waits = event(TaskSuspended(reason="input"))
+            if (yield from self.owner.suspend((waits,))):
+                return True
+            yield from self.read()
+        return False
+
+    def stop(self, why: str) -> Process:
+        """Leaves in order, or waits for the cancel request that a broadcast announced."""
+        if why == DRAIN:
+            return (yield from self.site.flows.release(self.owner))
+        while not self.owner.cancel_requested:
+            entry = yield Tick(self.task, self.owner.view.seq)
+            self.owner.see(view_of(entry))
+        return (yield from self.owner.end(TaskCanceled()))
+
+
+def changed(play: Play) -> Process:
+    """R7 and S4: the resume timer, then the suspension that no worker of this version may take."""
+    yield Publish((rules.timer(NAMES, play.task, command.RESUME, after_s=rules.FIRST_RESUME_S),))
+    return (yield from suspend_changed(play))
+
+
+def suspend_changed(play: Play) -> Process:
+    """The suspension of a handler that asks for other steps than the log holds."""
+    while not play.owner.cancel_requested:
+        not_apps = (*play.owner.view.head.not_apps, play.site.version)
+        waits = event(TaskSuspended(reason="nondeterministic", not_apps=not_apps))
+        if (yield from play.owner.suspend((waits,))):
+            return True
+    return False
+
+
+@dataclass(frozen=True)
+class Flows:
+    """Everything that decides, each of it replaceable."""
+
+    submit: Callable[..., Process] = rules.submit
+    cancel: Callable[..., Process] = rules.cancel
+    steer: Callable[..., Process] = rules.steer
+    fired: Callable[..., Process] = rules.fired
+    reconcile: Callable[..., Process] = rules.reconcile
+    claim: Callable[..., Process] = claim
+    perform: Callable[..., Process] = perform_step
+    owner: Callable[..., Owner] = Owner
+    release: Callable[..., Process] = Owner.release
+    changed: Callable[[Play], Process] = changed
+    execute: Callable[[Site, str, Run, int], Process] = execute
+
+

@@ -1,0 +1,197 @@
+"""The broker, its clients and the services as one model that can be searched.
+
+A state is `(logs, queue, processes, timers, facts, budget)`, all small integers. What a process can do depends on itself
+and on its task's log alone, so its moves are worked out once for each such pair (`moves.py`) and applied here.
+
+Merged into one step, because nothing that others can see lies between: a delivery and its first read; a refused append
+(once refused it always is) and the reads after it; an own append and the read after it; a drop and what went before.
+"""
+
+from __future__ import annotations
+
+from tests.model.moves import Budget, Move, Moves
+from tests.model.scenario import Scenario
+from tests.model.tables import Delivered, Sent
+
+State = tuple[
+    tuple[int, ...], tuple[int, ...], tuple[tuple[int, ...], ...], tuple[int, ...], int, tuple[int, ...]
+]  # fmt: skip
+Found = tuple[str, State, bool, str | None]
+
+
+class World:
+    """One scenario as a model."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.moves = Moves(scenario)
+        self.tables = self.moves.tables
+        tasks = self.tables.tasks
+        self.reconciles = [
+            self.tables.messages(Delivered(self.tables.contents(Sent("reconcile", task, None)), 0)) for task in tasks
+        ]
+        self.limits = [role.limit for role in self.tables.roles]
+
+    def initial(self) -> State:
+        f = self.scenario.faults
+        queue: tuple[int, ...] = ()
+        for sent in self.scenario.client:
+            queue = self._publish(queue, self.tables.contents(sent), (0,) * len(self.tables.tasks), ())
+        budget = (f.crashes, f.pauses, f.lost_acks, f.drains, f.purges, f.blanks, 0, 1)
+        empty = tuple(() for _ in self.tables.roles)
+        return (tuple(0 for _ in self.tables.tasks), queue, empty, (), 0, budget)
+
+    def edges(self, state: State) -> list[Found]:
+        found: list[Found] = []
+        logs, _, groups, _, _, budget = state
+        task_of, moves_of = self.tables.task_of, self.moves.of
+        for role, group in enumerate(groups):
+            last = -1
+            for process in group:
+                if process == last:
+                    continue
+                last = process
+                for move in moves_of(process, logs[task_of[process]]):
+                    if (move.cost < 0 or budget[move.cost]) and move.needs & state[4] == move.needs:
+                        self._apply(state, role, process, move, found)
+        self._deliveries(state, found)
+        self._environment(state, found)
+        return found
+
+    def _apply(self, state: State, role: int, process: int, move: Move, found: list[Found]) -> None:
+        logs, queue, groups, timers, facts, budget = state
+        if move.when is not None and not move.when(queue, self.tables):
+            return
+        violation = move.violation
+        if move.once & facts:
+            violation = "invariant 3: an effect that must not be repeated was performed twice"
+        elif move.owes & ~facts:
+            violation = "invariant 6: another body under the same id was dropped without a dead letter"
+        if move.log >= 0:
+            at = self.tables.task_of[process]
+            logs = (*logs[:at], move.log, *logs[at + 1 :])
+            if move.takeovers > budget[Budget.USED]:
+                violation = violation or "a take-over that no fault caused"
+        if move.cost >= 0 or move.used:
+            spent = list(budget)
+            if move.cost >= 0:
+                spent[move.cost] -= 1
+            spent[Budget.USED] += move.used
+            budget = tuple(spent)
+        members = [p for p in groups[role] if p != process]
+        members += [process] * (len(groups[role]) - len(members) - 1)
+        if move.process >= 0:
+            members.append(move.process)
+        members.sort()
+        groups = (*groups[:role], tuple(members), *groups[role + 1 :])
+        if move.acks:
+            message = self.tables.processes.values[process].message
+            queue = tuple([m for m in queue if m != message])
+        elif move.naks:
+            groups = self._make_late(groups, self.tables.processes.values[process].message)
+        for content in move.publishes:
+            queue = self._publish(queue, content, logs, groups)
+        if move.timers:
+            timers = tuple(sorted({*timers, *move.timers}))
+        found.append((move.label, (logs, queue, groups, timers, facts | move.facts, budget), move.helps, violation))
+
+    def _publish(
+        self, queue: tuple[int, ...], content: int, logs: tuple[int, ...], groups: tuple[tuple[int, ...], ...]
+    ) -> tuple[int, ...]:
+        """Puts a message in the queue under the first copy number that nothing refers to.
+
+        Requests other than run commands carry no number that a log could hold, so of equal ones two are enough.
+        """
+        t = self.tables
+        held = {t.message_of[p] for group in groups for p in group}
+        covers = t.logs.covers[logs[t.task_of_content(content)]]
+        is_run = t.contents.values[content].kind == "run"
+        for copy in range(9):
+            message = t.messages(Delivered(content, copy))
+            if not is_run and copy == 2:
+                return queue
+            if message not in queue and message not in held and t.seq(message) not in covers:
+                return tuple(sorted((*queue, message)))
+        raise AssertionError("more copies of one command than any scenario should make")
+
+    def _make_late(self, groups: tuple[tuple[int, ...], ...], message: int) -> tuple[tuple[int, ...], ...]:
+        """Whoever holds this message holds it no more, and does not know."""
+        t = self.tables
+        return tuple(
+            [
+                tuple(sorted([t.late_of[p] if t.message_of[p] == message else p for p in group]))
+                for group in groups
+            ]
+        )  # fmt: skip
+
+    def _deliveries(self, state: State, found: list[Found]) -> None:
+        logs, queue, groups, timers, facts, budget = state
+        t = self.tables
+        held = {t.message_of[p] for group in groups for p in group if not t.is_late[p]}
+        for message in queue:
+            again = message in held
+            if again and not budget[Budget.PAUSES]:
+                continue
+            for role in t.roles_of(message):
+                if len(groups[role]) >= self.limits[role] or t.roles[role].version > budget[Budget.VERSION]:
+                    continue
+                after = self._make_late(groups, message) if again else groups
+                spent = budget
+                if again:
+                    spent = tuple([b - (i == Budget.PAUSES) + (i == Budget.USED) for i, b in enumerate(budget)])
+                for process in self.moves.begin(role, message, budget[Budget.VERSION], logs):
+                    group = after[role] if process < 0 else tuple(sorted((*after[role], process)))
+                    target = (logs, queue, (*after[:role], group, *after[role + 1 :]), timers, facts, spent)
+                    label = f"deliver {t.name(message)} to {t.roles[role].name}"
+                    found.append((label + " AGAIN, its holder lives" * again, target, not again, None))
+
+    def _environment(self, state: State, found: list[Found]) -> None:
+        """Timers that fire, a purge, a deployment, a pass of the reconciler."""
+        logs, queue, groups, timers, facts, budget = state
+        t = self.tables
+        for content in timers:
+            rest = tuple([c for c in timers if c != content])
+            sent = t.contents.values[content]
+            target = (logs, self._publish(queue, content, logs, groups), groups, rest, facts, budget)
+            found.append((f"timer {sent} fires", target, sent.body.kind in self.scenario.helping, None))
+        if budget[Budget.PURGES] and all(logs):
+            kept = tuple([m for m in queue if t.kind(m) != "run"])
+            spent = tuple([b - (i == Budget.PURGES) + (i == Budget.USED) for i, b in enumerate(budget)])
+            found.append(("PURGE of the run commands", (logs, kept, groups, timers, facts, spent), False, None))
+        if self.scenario.deploys and budget[Budget.VERSION] == 1:
+            found.append(("app version 2 is deployed", (*state[:5], (*budget[:7], 2)), True, None))
+        if self.scenario.reconciler and len(groups[0]) < self.limits[0]:
+            for message in self.reconciles:
+                if not any(t.message_of[p] == message for p in groups[0]):
+                    for process in self.moves.begin(0, message, budget[Budget.VERSION], logs):
+                        group = groups[0] if process < 0 else tuple(sorted((*groups[0], process)))
+                        found.append(("reconcile", (logs, queue, (group, *groups[1:]), *state[3:]), True, None))
+
+    def is_goal(self, state: State) -> bool:
+        """Nothing left to do, every task ended, and everybody told who should be."""
+        logs, queue, groups, _, facts, _ = state
+        if queue or any(groups):
+            return False
+        return all(self.moves.well_ended(log, facts) for log in logs)
+
+    def describe(self, state: State) -> str:
+        """The state for a person who reads a trace."""
+        logs, queue, groups, timers, facts, budget = state
+        t = self.tables
+        lines = []
+        for task, log in zip(t.tasks, logs, strict=True):
+            lines.append(f"  log of {task}:")
+            for entry in t.logs.entries[log]:
+                c = entry.commit
+                lines.append(f"    {entry.seq} {' + '.join(e.type for e in c.events)} by {c.by} -> {c.head}")
+        lines.append(f"  queue: {', '.join(t.name(m) for m in queue) or 'empty'}")
+        for group in groups:
+            for p in group:
+                process = t.processes.values[p]
+                late = " (late)" if process.late else ""
+                lines.append(f"  {t.roles[process.role].name}{late} with {t.name(process.message)} at {t.op_of[p]}")
+        lines.append(f"  timers: {', '.join(str(t.contents.values[c]) for c in timers) or 'none'}")
+        lines.append(f"  facts: {', '.join(t.fact_names(facts)) or 'none'}; budget {Budget.said(budget)}")
+        return "\n".join(lines)
+
+
