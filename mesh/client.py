@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Self
@@ -47,11 +47,78 @@ class Result(Struct, frozen=True, kw_only=True):
     artifacts: tuple[ArtifactAdded, ...] = ()
 
 
-class Task:
-    """A handle of one task; it holds nothing but the id."""
+class _Session:
+    """The connection that a client and its handles share."""
 
-    def __init__(self, client: Client, id: str) -> None:
-        self._client = client
+    def __init__(self, url: str, names: Subjects, timeout_s: float) -> None:
+        self.url = url
+        self.names = names
+        self.timeout_s = timeout_s
+        self._bus: Bus | None = None
+
+    @property
+    def bus(self) -> Bus:
+        if self._bus is None:
+            raise BusUnavailable("this client is not connected", hint="use `async with Client.connect(url) as client`")
+        return self._bus
+
+    async def open(self) -> None:
+        bus = await Bus.connect(self.url, name=f"client-{secrets.token_hex(3)}", timeout_s=self.timeout_s)
+        if not await bus.has_mesh(self.names):
+            await bus.aclose()
+            raise NotAMesh(
+                f"the NATS server at {self.url} holds no mesh '{self.names.prefix}'",
+                hint="start one there with `mesh service router --server URL`, or a local one with `mesh dev`",
+            )
+        self._bus = bus
+
+    async def aclose(self) -> None:
+        if self._bus is not None:
+            bus, self._bus = self._bus, None
+            await bus.aclose()
+
+    async def tail(self, id: str, cursor: str | None, *, wait: bool) -> AsyncGenerator[TaskEvent]:
+        async with aclosing(Tail(self.bus, self.names, id, cursor=cursor, wait=wait).events()) as events:
+            async for event in events:
+                yield event
+
+    async def result(self, id: str, timeout_s: float | None, *, wait: bool) -> Result:
+        artifacts: list[ArtifactAdded] = []
+        try:
+            async with asyncio.timeout(timeout_s), aclosing(self.tail(id, None, wait=wait)) as events:
+                async for event in events:
+                    if isinstance(event.data, ArtifactAdded):
+                        artifacts.append(event.data)
+                    if event.type in task.TERMINAL:
+                        return result_of(id, event, tuple(artifacts))
+        except TimeoutError:
+            raise ResultTimeout(
+                f"task '{id}' has not ended within {timeout_s} s", hint="it goes on; ask again, or cancel it"
+            ) from None
+        raise AssertionError("a tail ends with the terminal event")
+
+    async def cancel(self, id: str, reason: str | None) -> Answer:
+        reply = f"_INBOX_cancel.{secrets.token_hex(8)}"
+        request = TaskSignal(kind=signal.CANCEL, id=f"cancel:{secrets.token_hex(8)}", reply=reply, reason=reason or "")
+        answers: asyncio.Queue[bytes] = asyncio.Queue()
+        listening = await self.bus.subscribe(reply, lambda message: answers.put_nowait(message.data))
+        async with aclosing(listening):
+            await self.bus.publish(self.names.signal(id), _encode(request), timeout_s=self.timeout_s)
+            try:
+                async with asyncio.timeout(self.timeout_s):
+                    return msgspec.json.decode(await answers.get(), type=Answer)
+            except TimeoutError:
+                raise BusUnavailable(
+                    "the cancel request is stored, but no router has answered",
+                    hint="it takes effect when a router runs: `mesh service router`",
+                ) from None
+
+
+class Task:
+    """A handle of one task; it holds nothing but the id and the connection."""
+
+    def __init__(self, session: _Session, id: str) -> None:
+        self._session = session
         self.id = id
 
     def __repr__(self) -> str:
@@ -59,46 +126,47 @@ class Task:
 
     def tail(self, cursor: str | None = None) -> AsyncGenerator[TaskEvent]:
         """Every event of the task from `cursor` on; ends after the terminal one."""
-        return self._client._tail(self.id, cursor, wait=True)
+        return self._session.tail(self.id, cursor, wait=True)
 
     async def result(self, timeout_s: float | None = None) -> Result:
         """Waits for the end; never raises for a task that failed."""
-        return await self._client._result(self.id, timeout_s, wait=True)
+        return await self._session.result(self.id, timeout_s, wait=True)
 
     async def cancel(self, reason: str | None = None) -> Answer:
         """Asks the task, and all below it, to stop."""
-        return await self._client.cancel(self.id, reason)
+        return await self._session.cancel(self.id, reason)
 
 
 class _Connecting:
     """`async with Client.connect(url)` or `await Client.connect(url)`."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, session: _Session) -> None:
+        self._session = session
 
     def __await__(self) -> Generator[Any, None, Client]:
-        return self._client._open().__await__()
+        return self._open().__await__()
 
     async def __aenter__(self) -> Client:
-        return await self._client._open()
+        return await self._open()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.aclose()
+        await self._session.aclose()
+
+    async def _open(self) -> Client:
+        await self._session.open()
+        return Client(self._session)
 
 
 class Client:
-    """A connection to a mesh, as a caller.
+    """A connection to a mesh, as a caller; made by `Client.connect`.
 
     *Cancellation:* leaving a tail or a result stops nothing; only `cancel` does.
     """
 
-    def __init__(self, url: str, *, prefix: str = "mesh", timeout_s: float = TIMEOUT_S) -> None:
-        self._url = url
-        self._names = Subjects(prefix)
-        self._timeout_s = timeout_s
-        self._open_bus: Bus | None = None
+    def __init__(self, session: _Session) -> None:
+        self._session = session
 
     @classmethod
     def connect(
@@ -110,7 +178,7 @@ class Client:
 
         Raises: BusUnavailable if nothing answers there, NotAMesh if it is some other NATS server.
         """
-        return _Connecting(cls(url, prefix=prefix, timeout_s=timeout_s))
+        return _Connecting(_Session(url, Subjects(prefix), timeout_s))
 
     async def __aenter__(self) -> Self:
         return self
@@ -122,9 +190,7 @@ class Client:
 
     async def aclose(self) -> None:
         """Closes the connection; tasks go on."""
-        if self._open_bus is not None:
-            bus, self._open_bus = self._open_bus, None
-            await bus.aclose()
+        await self._session.aclose()
 
     async def submit(
         self,
@@ -159,26 +225,27 @@ class Client:
         read = parse_submit(name, body)
         if isinstance(read, Refusal):
             raise InvalidInput(read.error.message, hint=read.error.hint)
-        await self._bus.publish(self._names.submit(name), body, timeout_s=self._timeout_s)
-        return Task(self, task_id)
+        session = self._session
+        await session.bus.publish(session.names.submit(name), body, timeout_s=session.timeout_s)
+        return Task(session, task_id)
 
     def task(self, id: str) -> Task:
         """A handle of a task by its id, without asking whether it exists."""
-        return Task(self, _checked(id))
+        return Task(self._session, _checked(id))
 
     def tail(self, id: str, cursor: str | None = None) -> AsyncGenerator[TaskEvent]:
         """Every event of a task from `cursor` on; ends after the terminal one.
 
         Raises: UnknownTask, CursorExpired, InvalidInput for a bad cursor, BusUnavailable on the first read.
         """
-        return self._tail(_checked(id), cursor, wait=False)
+        return self._session.tail(_checked(id), cursor, wait=False)
 
     async def result(self, id: str, timeout_s: float | None = None) -> Result:
         """Waits for the end of a task; never raises for one that failed.
 
         Raises: ResultTimeout (the task goes on), UnknownTask, BusUnavailable.
         """
-        return await self._result(_checked(id), timeout_s, wait=False)
+        return await self._session.result(_checked(id), timeout_s, wait=False)
 
     async def cancel(self, id: str, reason: str | None = None) -> Answer:
         """Asks a task, and all below it, to stop; returns the router's answer.
@@ -187,57 +254,7 @@ class Client:
 
         Raises: BusUnavailable if the request is not known to be stored, or no router answered.
         """
-        reply = f"_INBOX_cancel.{secrets.token_hex(8)}"
-        request = TaskSignal(kind=signal.CANCEL, id=f"cancel:{secrets.token_hex(8)}", reply=reply, reason=reason or "")
-        answers: asyncio.Queue[bytes] = asyncio.Queue()
-        listening = await self._bus.subscribe(reply, lambda message: answers.put_nowait(message.data))
-        async with aclosing(listening):
-            await self._bus.publish(self._names.signal(_checked(id)), _encode(request), timeout_s=self._timeout_s)
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    return msgspec.json.decode(await answers.get(), type=Answer)
-            except TimeoutError:
-                raise BusUnavailable(
-                    "the cancel request is stored, but no router has answered",
-                    hint="it takes effect when a router runs: `mesh service router`",
-                ) from None
-
-    async def _open(self) -> Client:
-        bus = await Bus.connect(self._url, name=f"client-{secrets.token_hex(3)}", timeout_s=self._timeout_s)
-        if not await bus.has_mesh(self._names):
-            await bus.aclose()
-            raise NotAMesh(
-                f"the NATS server at {self._url} holds no mesh '{self._names.prefix}'",
-                hint="start one there with `mesh service router --server URL`, or a local one with `mesh dev`",
-            )
-        self._open_bus = bus
-        return self
-
-    @property
-    def _bus(self) -> Bus:
-        if self._open_bus is None:
-            raise BusUnavailable("this client is not connected", hint="use `async with Client.connect(url) as client`")
-        return self._open_bus
-
-    async def _tail(self, id: str, cursor: str | None, *, wait: bool) -> AsyncGenerator[TaskEvent]:
-        events: AsyncIterator[TaskEvent] = Tail(self._bus, self._names, id, cursor=cursor, wait=wait).events()
-        async for event in events:
-            yield event
-
-    async def _result(self, id: str, timeout_s: float | None, *, wait: bool) -> Result:
-        artifacts: list[ArtifactAdded] = []
-        try:
-            async with asyncio.timeout(timeout_s), aclosing(self._tail(id, None, wait=wait)) as events:
-                async for event in events:
-                    if isinstance(event.data, ArtifactAdded):
-                        artifacts.append(event.data)
-                    if event.type in task.TERMINAL:
-                        return result_of(id, event, tuple(artifacts))
-        except TimeoutError:
-            raise ResultTimeout(
-                f"task '{id}' has not ended within {timeout_s} s", hint="it goes on; ask again, or cancel it"
-            ) from None
-        raise AssertionError("a tail ends with the terminal event")
+        return await self._session.cancel(_checked(id), reason)
 
 
 def result_of(id: str, event: TaskEvent, artifacts: tuple[ArtifactAdded, ...] = ()) -> Result:

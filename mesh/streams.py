@@ -101,9 +101,7 @@ def definitions(names: Subjects, *, ack_wait_s: float = 3.0) -> Definitions:
         ),
         buckets=(Bucket(name=names.agents), Bucket(name=names.workers, ttl_s=10.0)),
         consumers=(
-            Consumer(
-                stream=names.work, name="router_submit", filters=(f"{p}.submit.>",), ack_wait_s=ack_wait_s
-            ),
+            Consumer(stream=names.work, name="router_submit", filters=(f"{p}.submit.>",), ack_wait_s=ack_wait_s),
             Consumer(
                 stream=names.work,
                 name="router_signal",

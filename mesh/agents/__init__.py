@@ -1,0 +1,1 @@
+"""Agents: apps, the context a handler works with, and where it records."""

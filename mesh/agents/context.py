@@ -18,16 +18,25 @@ from msgspec import Struct
 from mesh.agents.emits import Emits
 from mesh.agents.guard import Raised, Threads, error_of, guard
 from mesh.agents.values import as_recorded, restore, return_type
-from mesh.errors import InvalidInput, Nondeterministic, OutcomeUnknown, SecretMissing, StepFailed, TaskCancelled
+from mesh.errors import (
+    InvalidInput,
+    Nondeterministic,
+    OutcomeUnknown,
+    SecretMissing,
+    StepFailed,
+    TaskCancelled,
+    TooLarge,
+)
 from mesh.log import ops
 from mesh.log.journal import Journal
 from mesh.log.steps import Step, perform_step
 from schemas import error as codes
 from schemas.envelope import Event
-from schemas.step import EventAdded, StepCompleted, StepFailed as StepFailedEvent, StepProgress
+from schemas.step import EventAdded, StepCompleted, StepProgress
+from schemas.step import StepFailed as StepFailedEvent
 
 MAX_STEP_NAME: Final = 128
-MAX_UNCOMMITTED_CHARS: Final = 16 * 1024
+MAX_UNCOMMITTED: Final = 16 * 1024
 REPLAY_GRACE_S: Final = 1.0
 T = TypeVar("T")
 
@@ -83,7 +92,7 @@ class Context:
     ) -> None:
         self.task = task
         self.input = input
-        self.random = random.Random(task.id)  # noqa: S311 - it must be the same after a crash, not secret
+        self.random = random.Random(task.id)
         self.log = structlog.get_logger("mesh.agent").bind(
             task=task.id, context=task.context_id, agent=task.agent, attempt=task.attempt
         )
@@ -93,6 +102,7 @@ class Context:
         self._threads = threads or Threads()
         self._occurrences: dict[str, int] = {}
         self._seen: list[str] = []
+        self._unasked = set(journal.requested)
         self._replayed = asyncio.Event()
         self._skip_text = len(journal.text)
         self._skip_events = journal.events
@@ -101,7 +111,13 @@ class Context:
 
     @overload
     async def step(
-        self, name: str, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, idempotent: bool = ..., **kwargs: Any
+        self,
+        name: str,
+        function: Callable[..., Coroutine[Any, Any, T]],
+        /,
+        *args: Any,
+        idempotent: bool = ...,
+        **kwargs: Any,
     ) -> T: ...
 
     @overload
@@ -153,15 +169,19 @@ class Context:
             skipped = min(self._skip_text, len(text))
             self._skip_text -= skipped
             text = text[skipped:]
-        for begin in range(0, len(text), MAX_UNCOMMITTED_CHARS):
-            await self._stream(text[begin : begin + MAX_UNCOMMITTED_CHARS])
+        for begin in range(0, len(text), MAX_UNCOMMITTED):
+            await self._stream(text[begin : begin + MAX_UNCOMMITTED])
 
     async def _stream(self, text: str) -> None:
         emits = self._recorder.emits
         offset = emits.offset
         emits.add_text(text)
         await self._recorder.tell(text, offset)
-        if emits.chars >= MAX_UNCOMMITTED_CHARS:
+        await self._rest_soon()
+
+    async def _rest_soon(self) -> None:
+        """What was emitted rides with the next commit, which must not be far away."""
+        if self._recorder.emits.size >= MAX_UNCOMMITTED:
             await self._recorder.commit(())
         else:
             self._recorder.soon()
@@ -179,7 +199,7 @@ class Context:
             return
         plain = as_recorded(data, Any, f"event '{name}'")
         self._recorder.emits.add_event(EventAdded(name=name, data=plain))
-        self._recorder.soon()
+        await self._rest_soon()
 
     def check_cancelled(self) -> None:
         """Raises TaskCancelled if the task has been asked to stop; for loops in threads too."""
@@ -217,6 +237,7 @@ class Context:
         Branches that run side by side ask in any order, so the others get a moment to catch up.
         """
         self._seen.append(wanted.key)
+        self._unasked.discard(wanted.key)
         recorded = self._journal.requested.get(wanted.key)
         if recorded is not None:
             self._mark_replayed()
@@ -230,7 +251,7 @@ class Context:
                 raise self._nondeterministic(wanted.key) from None
 
     def _mark_replayed(self) -> None:
-        if self._journal.requested.keys() <= set(self._seen):
+        if not self._unasked:
             self._replayed.set()
 
     def _nondeterministic(self, key: str | None) -> Nondeterministic:
@@ -246,7 +267,7 @@ def _outcome(op: ops.Perform, value: Any, kind: Any, what: str) -> StepCompleted
     if not isinstance(value, Raised):
         try:
             return StepCompleted(step=op.step, attempt=op.attempt, output=as_recorded(value, kind, what))
-        except InvalidInput as error:
+        except (InvalidInput, TooLarge) as error:
             value = Raised(error)
     return StepFailedEvent(step=op.step, attempt=op.attempt, error=error_of(value.error))
 

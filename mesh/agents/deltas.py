@@ -23,7 +23,9 @@ Spawn = Callable[[Coroutine[Any, Any, None]], object]
 class Deltas:
     """The deltas of one (step, part) of one attempt."""
 
-    def __init__(self, bus: Bus, subject: str, task: str, attempt: int, *, clock: Callable[[], float], spawn: Spawn) -> None:
+    def __init__(
+        self, bus: Bus, subject: str, task: str, attempt: int, *, clock: Callable[[], float], spawn: Spawn
+    ) -> None:
         self._bus = bus
         self._subject = subject
         self._task = task

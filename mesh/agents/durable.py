@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final
 
 from mesh.agents.deltas import Deltas, Spawn
@@ -16,6 +17,7 @@ from mesh.log.owner import Fenced, Owner
 from schemas.envelope import Event
 
 COMMIT_WITHIN_S: Final = 1.0
+Ticket = tuple[tuple[Event, ...], asyncio.Future[str] | None]
 
 
 class Lease:
@@ -40,7 +42,7 @@ class DurableRecorder:
     """
 
     def __init__(
-        self, owner: Owner, driver: Driver, lease: Lease, *, offset: int, spawn: Spawn
+        self, owner: Owner, driver: Driver, lease: Lease, *, offset: int, spawn: Spawn, on_fenced: Callable[[], None]
     ) -> None:
         task = owner.view.task
         self.emits = Emits(owner.attempt, offset, driver.clock.now)
@@ -48,10 +50,11 @@ class DurableRecorder:
         self._driver = driver
         self._lease = lease
         self._spawn = spawn
+        self._on_fenced = on_fenced
         self._deltas = Deltas(
             driver.bus, driver.names.delta(task), task, owner.attempt, clock=driver.clock.now, spawn=spawn
         )
-        self._waiting: list[tuple[tuple[Event, ...], asyncio.Future[str]]] = []
+        self._waiting: list[Ticket] = []
         self._idle = asyncio.Event()
         self._idle.set()
         self._due = False
@@ -63,10 +66,7 @@ class DurableRecorder:
 
     async def commit(self, events: tuple[Event, ...]) -> str:
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiting.append((events, done))
-        if self._idle.is_set():
-            self._idle.clear()
-            self._spawn(self._commit_waiting())
+        self._start((events, done))
         return await done
 
     async def settle(self) -> None:
@@ -95,11 +95,17 @@ class DurableRecorder:
             self._due = True
             self._spawn(self._commit_late())
 
+    def _start(self, ticket: Ticket) -> None:
+        self._waiting.append(ticket)
+        if self._idle.is_set():
+            self._idle.clear()
+            self._spawn(self._commit_waiting())
+
     async def _commit_late(self) -> None:
         await asyncio.sleep(COMMIT_WITHIN_S)
         self._due = False
         if self.emits and not self._owner.out:
-            await self.commit(())
+            self._start(((), None))
 
     async def _commit_waiting(self) -> None:
         """Appends in a task of its own: a branch that is cancelled must not cut off what others wait for."""
@@ -109,10 +115,9 @@ class DurableRecorder:
                 await self._commit_batch(batch)
         finally:
             self._idle.set()
-            for _, done in self._waiting:
-                done.cancel()
+            _cancel(self._waiting)
 
-    async def _commit_batch(self, batch: list[tuple[tuple[Event, ...], asyncio.Future[str]]]) -> None:
+    async def _commit_batch(self, batch: list[Ticket]) -> None:
         events = tuple([event for group, _ in batch for event in group])
         try:
             at = await self._append(events)
@@ -124,27 +129,40 @@ class DurableRecorder:
                     await self._commit_batch([ticket])
         except (Fenced, MeshError) as error:
             _fail(batch, error)
+            if isinstance(error, Fenced):
+                self._on_fenced()
         except asyncio.CancelledError:
-            for _, done in batch:
-                done.cancel()
+            _cancel(batch)
             raise
         else:
             for _, done in batch:
-                if not done.done():
+                if done and not done.done():
                     done.set_result(at)
 
     async def _append(self, events: tuple[Event, ...]) -> str:
         if self._owner.out:
             raise Fenced
-        events = self.emits.take() + events
-        if not events:
+        emits = self.emits.take()
+        if not emits and not events:
             return ""
-        result = await self._driver.drive(self._owner.commit(events))
+        try:
+            result = await self._driver.drive(self._owner.commit(emits + events))
+        except TooLarge:
+            if not (emits and events):
+                raise
+            await self._driver.drive(self._owner.commit(emits))
+            result = await self._driver.drive(self._owner.commit(events))
         self._lease.confirm()
         return result.commit.at
 
 
-def _fail(batch: list[tuple[tuple[Event, ...], asyncio.Future[str]]], error: Exception) -> None:
+def _fail(batch: list[Ticket], error: Exception) -> None:
     for _, done in batch:
-        if not done.done():
+        if done and not done.done():
             done.set_exception(error)
+
+
+def _cancel(batch: list[Ticket]) -> None:
+    for _, done in batch:
+        if done:
+            done.cancel()

@@ -72,6 +72,8 @@ async def guard(function: Callable[..., Any], args: Any, kwargs: Any, threads: T
             return await function(*args, **kwargs)
         value = await threads.call(lambda: function(*args, **kwargs))
         return await value if isinstance(value, Awaitable) else value
+    except SystemExit as error:
+        return Raised(RuntimeError(f"the code called exit({error.code})"))
     except Exception as error:  # noqa: BLE001 - the user's code raises what it likes; it is recorded as the outcome
         return Raised(error)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Any, Final, get_type_hints
 
 import msgspec
 
-from mesh.errors import AppError, InvalidInput
+from mesh.errors import AppError, InvalidInput, TooLarge
+from schemas.envelope import MAX_COMMIT_BYTES
+
+MAX_VALUE_BYTES: Final = MAX_COMMIT_BYTES - 64 * 1024
 
 
 def read_input(value: Any, kind: Any) -> Any:
@@ -30,7 +33,7 @@ def as_recorded(value: Any, kind: Any, what: str) -> Any:
     """The JSON values of a result; raises InvalidInput with what cannot be recorded."""
     try:
         plain = msgspec.to_builtins(value, str_keys=True)
-        msgspec.json.encode(plain)
+        size = len(msgspec.json.encode(plain))
         if kind is not inspect.Parameter.empty and kind is not Any and kind is not None:
             msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
@@ -39,6 +42,10 @@ def as_recorded(value: Any, kind: Any, what: str) -> Any:
         raise InvalidInput(
             f"{what} cannot be recorded: {error}", hint="return text, numbers, lists, dicts, dataclasses or structs"
         ) from error
+    if size > MAX_VALUE_BYTES:
+        raise TooLarge(
+            f"{what} is {size} bytes long, over the limit of {MAX_VALUE_BYTES}", hint="return a reference to it"
+        )
     return plain
 
 
@@ -64,7 +71,9 @@ def schema_of(kind: Any, where: str) -> dict[str, Any] | None:
     try:
         return msgspec.json.schema(kind)
     except TypeError as error:
-        raise AppError(f"{where}: {error}", hint="use text, numbers, lists, dicts, dataclasses or msgspec structs") from error
+        raise AppError(
+            f"{where}: {error}", hint="use text, numbers, lists, dicts, dataclasses or msgspec structs"
+        ) from error
 
 
 def describe(kind: Any) -> str:

@@ -149,7 +149,8 @@ class Link:
             await session.client.publish(subject, data, reply, headers)  # type: ignore[arg-type]
         except (nats.errors.BadSubjectError, nats.errors.BadHeaderError) as error:
             raise InvalidInput(f"not a subject or header that can be sent: {subject!r}") from error
-        except (nats.errors.Error, OSError) as error:
+        except (nats.errors.Error, OSError, RuntimeError) as error:
+            # uvloop says RuntimeError for a socket that closed a moment ago.
             raise BusUnavailable(f"{subject} was not sent: {error}") from error
 
     async def flush(self) -> None:
@@ -203,7 +204,7 @@ class Link:
 
     async def _supervise(self, session: Session) -> None:
         # The client may swallow a cancellation, so the flag is looked at as well.
-        while not self._closed:
+        while not self._is_closed():
             while session.alive:
                 # A client can die without a word to its callbacks, so its state is looked at now and then.
                 with suppress(TimeoutError):
@@ -213,7 +214,7 @@ class Link:
             await session.discard()
             session = await self._redial()
             self._session = session
-            if self._closed:
+            if self._is_closed():
                 return
             self._up.set()
             _log.info("connected again", extra={"link": self.name})
@@ -221,6 +222,9 @@ class Link:
                 inlet.report_gap()
             for callback in self._on_back:
                 callback()
+
+    def _is_closed(self) -> bool:
+        return self._closed
 
     async def _redial(self) -> Session:
         attempts = 0

@@ -59,14 +59,14 @@ class Inlet:
             )
         except nats.errors.BadSubjectError as error:
             raise MeshError(f"not a subject to listen to: {self.subject!r}") from error
-        except (nats.errors.Error, OSError) as error:
+        except (nats.errors.Error, OSError, RuntimeError) as error:
             raise BusUnavailable(f"could not subscribe to {self.subject}: {error}") from error
 
     async def detach(self) -> None:
         """Unsubscribe, quietly if the client is gone."""
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
-            with suppress(nats.errors.Error, OSError):
+            with suppress(nats.errors.Error, OSError, RuntimeError):
                 await subscription.unsubscribe()
 
     async def drain(self, session: Session) -> None:
@@ -197,8 +197,8 @@ class Session:
         if not was_alive:
             _abort(self.client)
         # A client writes what it had left when it closes. On an aborted socket that goes nowhere, and the client
-        # complains; that is all there is to it.
-        with suppress(nats.errors.Error, OSError, TimeoutError):
+        # complains (with a RuntimeError on uvloop); that is all there is to it.
+        with suppress(nats.errors.Error, OSError, RuntimeError, TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
                 await self.client.close()
 

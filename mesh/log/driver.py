@@ -158,6 +158,7 @@ class Driver:
             except BusUnavailable:
                 await self.bus.wait_connected()
             await asyncio.sleep(pause_s)
+        raise AssertionError("the pauses never end")
 
 
 def _pauses() -> Any:

@@ -109,5 +109,3 @@ def _apply(head: Head, n: int, event: Event) -> Head:
     if kind == task.RESUMED:
         return replace(head, phase="runnable", wake=n, cover=0, owner="")
     return head
-
-

@@ -59,4 +59,3 @@ class Journal:
     def _add_text(self, data: TextAdded) -> None:
         if data.step == "":
             self.text += data.text
-

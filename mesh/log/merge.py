@@ -104,14 +104,14 @@ class Merge:
         at = rfc3339(delta.at)
         if delta.attempt < part.attempt:
             return out
-        if delta.offset > part.told:
-            if delta.attempt == part.attempt or delta.offset > part.kept:
-                self._held.append(delta)
-                return out
+        if delta.offset > (part.told if delta.attempt == part.attempt else part.kept):
+            self._held.append(delta)
+            return out
         if delta.attempt > part.attempt:
             self._discard(delta.step, delta.part, part, at, out)
             part.attempt = delta.attempt
-        self._tell(delta.step, delta.part, part, delta.text[max(0, part.told - delta.offset) :], delta.kind, at, out)
+        rest = delta.text[max(0, part.told - delta.offset) :]
+        self._tell(part, Text(text=rest, step=delta.step, part=delta.part, kind=delta.kind), at, out)
         return out
 
     def forget_held(self) -> None:
@@ -124,17 +124,18 @@ class Merge:
             self._discard(data.step, data.part, part, at, out)
             part.attempt = data.attempt
         end = data.offset + len(data.text)
-        self._tell(data.step, data.part, part, data.text[max(0, part.told - data.offset) :], "text", at, out)
+        rest = data.text[max(0, part.told - data.offset) :]
+        self._tell(part, Text(text=rest, step=data.step, part=data.part), at, out)
         part.kept = max(part.kept, end)
 
     def _forget(self, step_key: str) -> None:
         for key in [key for key in self._at.parts if key[0] == step_key]:
             del self._at.parts[key]
 
-    def _tell(self, step_key: str, number: int, part: Part, text: str, kind: str, at: str, out: list[TaskEvent]) -> None:
-        if text:
-            part.told += len(text)
-            out.append(self._event(TEXT, Text(text=text, step=step_key, part=number, kind=kind), at))
+    def _tell(self, part: Part, text: Text, at: str, out: list[TaskEvent]) -> None:
+        if text.text:
+            part.told += len(text.text)
+            out.append(self._event(TEXT, text, at))
 
     def _discard_all(self, at: str, out: list[TaskEvent]) -> None:
         for (step_key, number), part in self._at.parts.items():

@@ -134,6 +134,7 @@ class Drop(Struct, frozen=True):
 
 Verdict = Ack | Nak | Drop
 
+
 async def drive(flow: Flow[T], answer: Callable[[Op], Awaitable[Any]]) -> T:
     """Runs a flow to its end with an async answer to each operation."""
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -48,7 +48,7 @@ class Tail:
         self._gap = True
         self._known = False
 
-    async def events(self) -> AsyncIterator[TaskEvent]:
+    async def events(self) -> AsyncGenerator[TaskEvent]:
         """Every event from the cursor on, until after the terminal one.
 
         Raises: UnknownTask, CursorExpired, BusUnavailable where the first read fails; a broker that is lost later is

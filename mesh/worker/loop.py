@@ -14,7 +14,7 @@ import structlog
 
 from mesh.bus import Bus, Delivery, Puller
 from mesh.errors import MeshError
-from mesh.log.ops import Ack, Drop, Nak, Verdict
+from mesh.log.ops import Ack, Nak, Verdict
 
 TICK_S: Final = 1.0
 FAULT_DELAY_S: Final = 1.0
@@ -90,13 +90,10 @@ class Worker:
     async def _handle(self, held: Held) -> None:
         try:
             verdict = await self._handler(held)
-        except asyncio.CancelledError:
-            verdict = Drop()
-            raise
         except MeshError as error:
             log.warning("delivery failed", subject=held.delivery.subject, code=error.code, error=str(error))
             verdict = Nak(FAULT_DELAY_S)
-        except Exception:  # noqa: BLE001 - a bug must not end the service; the delivery comes again and is counted
+        except Exception:
             log.exception("delivery failed", subject=held.delivery.subject)
             verdict = Nak(FAULT_DELAY_S)
         finally:

@@ -16,7 +16,7 @@ from mesh.agents.durable import DurableRecorder, Lease
 from mesh.agents.guard import Raised, Threads, error_of, guard
 from mesh.agents.values import as_recorded, read_input
 from mesh.bus import LiveMessage, Subscription
-from mesh.errors import BusUnavailable, InvalidInput, Nondeterministic, TooLarge
+from mesh.errors import BusUnavailable, InvalidInput, Nondeterministic, TaskCancelled, TooLarge
 from mesh.log.driver import Driver, entry_of
 from mesh.log.head import Entry, View, view_of
 from mesh.log.journal import Journal
@@ -33,6 +33,7 @@ from schemas.task import TaskAccepted, TaskCanceled, TaskCompleted, TaskFailed, 
 WATCH_AFTER_S: Final = 0.1
 RESUME_AFTER_S: Final = 5.0
 CANCEL_LOOKS: Final = 25
+CUT_OFF: Final = Raised(TaskCancelled("the handler was stopped"))
 CANCEL_LOOK_S: Final = 0.2
 log = structlog.get_logger("mesh.executor")
 
@@ -141,14 +142,15 @@ class Execution:
                 children.append(group.create_task(work))
 
             recorder = DurableRecorder(
-                self._owner, self._driver, self._lease, offset=len(journal.text), spawn=spawn
-            )
+                self._owner, self._driver, self._lease, offset=len(journal.text), spawn=spawn,
+                on_fenced=lambda: self.stop(Stop.FENCED),
+            )  # fmt: skip
             self._recorder = recorder
             context = self._context(agent, value, journal, recorder)
             arguments = (context, value) if agent.takes_input else (context,)
             self._handler = group.create_task(guard(agent.handler, arguments, {}, self._served.threads))
-            if self._owner.cancel_requested:
-                self.stop(Stop.CANCEL)
+            if self.stop_reason or self._owner.cancel_requested:
+                self.stop(self.stop_reason or Stop.CANCEL)
             watch = asyncio.get_running_loop().call_later(WATCH_AFTER_S, lambda: spawn(self._watch()))
             try:
                 await asyncio.wait((self._handler,))
@@ -159,11 +161,13 @@ class Execution:
                     child.cancel()
         if self._owner.out:
             return Drop()
-        outcome = None if self._handler.cancelled() else self._handler.result()
+        outcome = CUT_OFF if self._handler.cancelled() else self._handler.result()
         return await self._conclude(agent, context, recorder, outcome)
 
-    async def _conclude(self, agent: Agent, context: Context, recorder: DurableRecorder, outcome: Any) -> Verdict | None:
-        if self.stop_reason is Stop.RELEASE and (self._handler is None or self._handler.cancelled()):
+    async def _conclude(
+        self, agent: Agent, context: Context, recorder: DurableRecorder, outcome: Any
+    ) -> Verdict | None:
+        if self.stop_reason is Stop.RELEASE and isinstance(outcome, Raised):
             return await self._driver.drive(self._owner.release())
         if self.stop_reason is Stop.CANCEL and not await self._cancel_is_sure():
             self.stop_reason = None
@@ -233,16 +237,18 @@ class Execution:
             id=self.task, agent=agent.name, context_id=accepted.context_id or self.task, owner=accepted.owner,
             attempt=journal.claims, metadata=accepted.metadata,
         )  # fmt: skip
-        return Context(
-            info, value, journal, recorder, secrets=self._served.secrets, threads=self._served.threads
-        )
+        return Context(info, value, journal, recorder, secrets=self._served.secrets, threads=self._served.threads)
 
     async def _watch(self) -> None:
         """R6: a task that takes longer is watched, so that its worker hears of a cancel or a fence at once."""
         names = self._driver.names
-        if self._watching is None:
-            self._watching = await self._driver.bus.subscribe(names.log(self.task), self._hear, on_gap=None)
+        if self._watching is not None:
+            return
+        try:
+            self._watching = await self._driver.bus.subscribe(names.log(self.task), self._hear)
             self._see(await self._driver.bus.newest(names.tasks, names.task(self.task)))
+        except BusUnavailable:
+            return  # the tick looks as well
 
     def _hear(self, message: LiveMessage) -> None:
         self._look_at(view_of(Entry(message.seq, envelope.decode(message.data))))

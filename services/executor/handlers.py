@@ -42,6 +42,7 @@ class Handlers:
         self._settings = settings
         self._who = Claimant(worker=worker, app_version=served.version, max_attempts=settings.max_attempts)
         self.running: dict[str, Execution] = {}
+        self._releasing = False
 
     async def run(self, held: Held) -> Verdict:
         """One message on `mesh.run.<pool>`."""
@@ -53,16 +54,16 @@ class Handlers:
             return await self._not_mine(held, order)
         if held.delivery.delivered > MAX_DELIVERIES and order.head.phase == "runnable":
             await self._undeliverable(order)
+        if self._leaving():
+            return Nak()
         lease = Lease(self._settings.ack_wait_s * 2 / 3)
-        claimed = await self._driver.drive(
-            claim(self._driver.names, self._writer, self._who, order, held.delivery.seq)
-        )
+        claimed = await self._driver.drive(claim(self._driver.names, self._writer, self._who, order, held.delivery.seq))
         if not isinstance(claimed, Claimed):
             return claimed
-        execution = Execution(
-            self._served, self._driver, Owner(self._driver.names, self._writer, claimed), held, lease
-        )
+        execution = Execution(self._served, self._driver, Owner(self._driver.names, self._writer, claimed), held, lease)
         self.running[order.task] = execution
+        if self._leaving():
+            execution.stop(Stop.RELEASE)
         try:
             return await execution.carry()
         finally:
@@ -81,8 +82,12 @@ class Handlers:
 
     def release_all(self) -> None:
         """Hands every task back in order (P3)."""
+        self._releasing = True
         for execution in list(self.running.values()):
             execution.stop(Stop.RELEASE)
+
+    def _leaving(self) -> bool:
+        return self._releasing
 
     async def _not_mine(self, held: Held, order: Run) -> Verdict:
         if held.delivery.delivered > MAX_DELIVERIES:

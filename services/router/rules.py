@@ -1,4 +1,4 @@
-"""What the router decides, as flows: submit (A1–A4), cancel and steer (S, X), timers (D, S4, P4).
+"""What the router decides, as flows: submit (A1 to A4), cancel and steer (S, X), timers (D, S4, P4).
 
 Pure generators over `mesh.log`; the tests explore these very functions.
 """
@@ -26,7 +26,7 @@ from mesh.log.ops import (
     Verdict,
 )
 from mesh.subjects import Subjects
-from schemas import command, signal
+from schemas import command
 from schemas import error as codes
 from schemas.command import DeadLetter, Fired
 from schemas.envelope import VERSION, Commit, Event, event
@@ -131,7 +131,9 @@ def duplicate_error(task: str) -> Error:
     )
 
 
-def timer(names: Subjects, task: str, kind: str, *, at: str = "", after_s: float = 0.0, delay_s: float = 0.0) -> Message:
+def timer(
+    names: Subjects, task: str, kind: str, *, at: str = "", after_s: float = 0.0, delay_s: float = 0.0
+) -> Message:
     """A one-shot timer of a task; a repeat of the same kind replaces it (D1)."""
     return Message(
         subject=names.later(kind, task),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -45,9 +46,15 @@ class Broker:
             time.sleep(0.002)
         self.port = int(json.loads(ports.read_text())["nats"][0].rpartition(":")[2])
 
-    def signal(self, number: signal.Signals) -> None:
+    def freeze(self) -> None:
+        """Stop the process, and return when it has stopped."""
         assert self.process is not None
-        self.process.send_signal(number)
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         if self.process is not None:

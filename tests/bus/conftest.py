@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,16 @@ from mesh.bus import Bus
 from mesh.streams import Definitions, definitions
 from mesh.subjects import Subjects
 from tests.bus.broker import Broker, Connect
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Both loops: uvloop has its own mind about sockets that have closed."""
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    with suppress(ImportError):
+        import uvloop
+
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +59,7 @@ async def connect() -> AsyncIterator[Connect]:
 @pytest.fixture
 def names(request: pytest.FixtureRequest) -> Subjects:
     """A mesh of its own for each test."""
-    return Subjects(f"m{abs(hash(request.node.name)) % 10**8}")
+    return Subjects(f"m{abs(hash(request.node.nodeid)) % 10**8}")
 
 
 @pytest.fixture

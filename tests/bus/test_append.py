@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 
 import pytest
 
@@ -62,13 +61,13 @@ async def test_of_many_writers_on_one_log_exactly_one_wins(
 async def test_an_append_without_an_answer_ends_at_its_own_deadline(broker: Broker, connect: Connect) -> None:
     bus = await connect(broker)
     await bus.ensure(Definitions(streams=(Stream(name="S", subjects=("s.>",)),), buckets=(), consumers=()))
-    broker.signal(signal.SIGSTOP)
+    broker.freeze()
     patient = asyncio.create_task(bus.append("s.patient", b"", expected=0, timeout_s=60))
     appends = [bus.append(f"s.{n}", b"", expected=0, timeout_s=0.1 + n / 1000) for n in range(50)]
     results = await asyncio.gather(*appends, return_exceptions=True)
     assert all(isinstance(result, BusUnavailable) for result in results)
     assert not patient.done()
-    broker.signal(signal.SIGCONT)
+    broker.thaw()
     assert isinstance(await patient, int)
 
 
@@ -77,7 +76,7 @@ async def test_when_the_broker_dies_all_waiting_appends_fail_at_once_and_none_is
 ) -> None:
     bus = await connect(broker)
     await bus.ensure(Definitions(streams=(Stream(name="S", subjects=("s.>",)),), buckets=(), consumers=()))
-    broker.signal(signal.SIGSTOP)
+    broker.freeze()
     # More than the socket takes, so that most of it waits inside the client when the broker dies.
     body = b"x" * 100_000
     appends = [asyncio.create_task(bus.append(f"s.{n}", body, expected=0, timeout_s=60)) for n in range(500)]

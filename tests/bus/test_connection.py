@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 from pathlib import Path
 
@@ -82,13 +81,13 @@ async def test_a_broker_that_hangs_is_noticed_and_gets_nothing_late(
     monkeypatch.setattr("mesh.bus.session._PING_S", 0.1)
     bus = await connect(broker)
     await bus.ensure(Definitions(streams=(Stream(name="S", subjects=("s.>",)),), buckets=(), consumers=()))
-    broker.signal(signal.SIGSTOP)
+    broker.freeze()
     # The system's own buffers hold a few MiB, which cannot be taken back; the rest must not follow.
     body = b"x" * 1_000_000
     appends = [asyncio.create_task(bus.append(f"s.{n}", body, expected=0, timeout_s=60)) for n in range(60)]
     results = await asyncio.gather(*appends, return_exceptions=True)
     assert all(isinstance(result, BusUnavailable) for result in results)
-    broker.signal(signal.SIGCONT)
+    broker.thaw()
     await bus.wait_connected()
     stored = await bus.append("s.marker", b"", expected=0)
     assert isinstance(stored, int)

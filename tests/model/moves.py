@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import msgspec
 
-from mesh.log.append import Appended
 from mesh.log.ops import Ack, Append, Drop, Message, Nak, Perform, Publish, Read, ReadAfter, ReadFirst, Tell
 from schemas import error as codes
 from schemas import task
@@ -17,10 +16,10 @@ from schemas.command import DeadLetter, Ended, Fired, Run
 from schemas.envelope import Head
 from services.router.rules import Order
 from tests.model import invariants
-from tests.model.processes import DRAIN, FRESH, TOLD, Dies, Hangs, InQueue, Look, Site, Tick, Verb, route
+from tests.model.processes import DRAIN, FRESH, TOLD, Dies, Hangs, InQueue, Look, Tick, Verb
 from tests.model.registers import Registers
 from tests.model.scenario import Scenario
-from tests.model.tables import Answer, Done, Process
+from tests.model.tables import Answer, Done, Process, Sent
 
 
 class Budget(IntEnum):
@@ -61,3 +60,287 @@ class Move:
     takeovers: int = 0
     violation: str | None = None
     when: Callable[[tuple[int, ...], Registers], bool] | None = None
+
+
+class Moves:
+    """All moves of one exploration, worked out once for each process and log."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.tables = Registers(scenario)
+        self._known: dict[tuple[int, int], list[Move]] = {}
+        self._begun: dict[tuple[int, int, int, int], list[int]] = {}
+        self._ended: dict[int, int] = {}
+        self._kinds: dict[type, Callable[[Process, Any, int], list[Move]]] = {
+            Append: self._append,
+            Read: self._read,
+            ReadAfter: self._read,
+            ReadFirst: self._read,
+            Publish: self._publish,
+            Tell: self._tell,
+            Perform: self._perform,
+            Look: self._look,
+            Tick: self._tick,
+            Hangs: self._hangs,
+            Dies: self._dies,
+            InQueue: self._in_queue,
+            Verb: self._verb,
+            Done: self._done,
+        }
+
+    def of(self, number: int, log: int) -> list[Move]:
+        """What this process can do while its task's log is that."""
+        moves = self._known.get((number, log))
+        if moves is None:
+            process = self.tables.processes.values[number]
+            op = self.tables.op_of[number]
+            moves = self._kinds[type(op)](process, op, log)
+            if self.tables.histories.dirty[process.history]:
+                moves.append(Move(f"CRASH of {self._name(process)}", cost=Budget.CRASHES, used=1, helps=False))
+            self._known[number, log] = moves
+        return moves
+
+    def begin(self, role: int, message: int, version: int, logs: tuple[int, ...]) -> list[int]:
+        """The process that a delivery starts; -1 if it is over at once."""
+        log = logs[self.tables.tasks.index(self.tables.sent(message).task)]
+        key = (role, message, version, log)
+        begun = self._begun.get(key)
+        if begun is None:
+            history = self.tables.histories.start(str(version))
+            begun = self._begun[key] = [self._settle(Process(role, message, history), log)]
+        return begun
+
+    def well_ended(self, log: int, facts: int) -> bool:
+        """Whether a task ended and all was said that its end asks for."""
+        owed = self._ended.get(log)
+        if owed is None:
+            owed = self._ended[log] = self._owed(log)
+        return owed >= 0 and facts & owed == owed
+
+    def _owed(self, log: int) -> int:
+        head = self.tables.logs.heads[log]
+        if head.phase != "ended":
+            return -1
+        owed = 0
+        entries = self.tables.logs.entries[log]
+        last, first = entries[-1].commit.events[-1], entries[0].commit.events[0]
+        if last.type == task.FAILED and last.data.error.code == codes.ATTEMPTS_EXHAUSTED:
+            owed |= self.tables.fact(f"dead {codes.ATTEMPTS_EXHAUSTED}")
+        if first.type == task.ACCEPTED and first.data.parent is not None:
+            owed |= self.tables.fact("told that it ended")
+        return owed
+
+    def _name(self, process: Process) -> str:
+        role = self.tables.roles[process.role].name + " (late)" * process.late
+        return f"{role}[{self.tables.name(process.message)}]"
+
+    def _next(self, process: Process, log: int, *answers: Answer) -> int:
+        history = process.history
+        for answer in answers:
+            history = self.tables.histories.add(history, answer)
+        return self._settle(process._replace(history=history), log)
+
+    def _settle(self, process: Process, log: int) -> int:
+        """The process after everything that can be merged into the step it has just made."""
+        add, last = self.tables.histories.add, self.tables.histories.last
+        while True:
+            op = self.tables.op(process)
+            kind = last(process.history)
+            if isinstance(op, Done) and isinstance(op.verdict, Drop):
+                return -1
+            if isinstance(op, ReadFirst):
+                answer: Answer = ("first", log)
+            elif isinstance(op, ReadAfter) and kind in ("conflict", "stored", "after"):
+                answer = ("after", log, process.lost)
+                process = process._replace(lost=-1)
+            elif isinstance(op, Read | ReadAfter) and kind in ("start", "after") and not self.scenario.stale_reads:
+                answer = ("read" if isinstance(op, Read) else "after", log, process.lost)
+            else:
+                return self.tables.process(process)
+            process = process._replace(history=add(process.history, answer))
+
+    def _append(self, process: Process, op: Append, log: int) -> list[Move]:
+        label = f"{self._name(process)}: append {' + '.join(e.type for e in op.commit.events)}"
+        last = len(self.tables.logs.entries[log])
+        unknown = Move(
+            f"{label} -> NO ANSWER, not stored", self._next(process, log, ("unknown",)), cost=Budget.LOST_ACKS, helps=False
+        )
+        moves = [unknown]
+        if op.expected != last and self.scenario.fenced:
+            moves.append(Move(f"{label} -> 10071", self._next(process, log, ("conflict", last))))
+        else:
+            moves += self._stored(process, op, log, label)
+        if process.role:
+            blank = self._next(process, 0, ("conflict", 0))
+            moves.append(Move(f"{label} -> 10071, NO LOG", blank, cost=Budget.BLANKS, used=1, helps=False))
+        return moves
+
+    def _stored(self, process: Process, op: Append, log: int, label: str) -> list[Move]:
+        logs = self.tables.logs
+        new = logs.add(log, op.commit)
+        entries = logs.entries[new]
+        seq = len(entries)
+        violation = invariants.check_log(entries, self.scenario.max_attempts)
+        claims = any(event.type == task.STARTED for event in op.commit.events)
+        common = Move(
+            f"{label} -> stored @{seq}", log=new, violation=violation,
+            takeovers=invariants.takeovers(entries) if claims else 0,
+        )  # fmt: skip
+        lost = process._replace(lost=op.commit.n)
+        return [
+            replace(common, process=self._next(process, new, ("stored", seq))),
+            replace(
+                common, label=f"{label} -> stored @{seq}, ACK LOST", process=self._next(lost, new, ("unknown",)),
+                cost=Budget.LOST_ACKS, helps=False,
+            ),
+        ]  # fmt: skip
+
+    def _read(self, process: Process, op: Read | ReadAfter, log: int) -> list[Move]:
+        kind = "read" if isinstance(op, Read) else "after"
+        shown = self.tables.logs.prefixes[log] if self.scenario.stale_reads else (log,)
+        name = self._name(process)
+        moves = []
+        for prefix in shown:
+            size = len(self.tables.logs.entries[prefix])
+            target = self._next(process, log, (kind, prefix, process.lost))
+            moves.append(Move(f"{name}: read -> {size} commits" + ", STALE" * (prefix != log), target))
+        if process.role:
+            blank = self._next(process, log, (kind, 0, -1))
+            moves.append(Move(f"{name}: read -> NO LOG", blank, cost=Budget.BLANKS, used=1, helps=False))
+        return moves
+
+    def _publish(self, process: Process, op: Publish, log: int) -> list[Move]:
+        whole = self._publishing(process, op.messages)
+        done = replace(whole, process=self._next(process, log, ("none",)))
+        moves = [done]
+        if whole.publishes:
+            moves.append(
+                replace(
+                    done, label=f"{whole.label}, TWICE", publishes=whole.publishes * 2, cost=Budget.LOST_ACKS, helps=False
+                )
+            )
+        if len(op.messages) > 1:
+            for message in op.messages:
+                part = self._publishing(process, (message,))
+                moves.append(
+                    replace(part, label=f"{part.label}, then CRASH", cost=Budget.CRASHES, used=1, helps=False)
+                )
+        return moves
+
+    def _publishing(self, process: Process, messages: tuple[Message, ...]) -> Move:
+        """What publishing these changes; the process has still to be moved on."""
+        publishes, timers, facts = [], [], 0
+        name = self.tables.sent(process.message).task
+        for message in messages:
+            body = message.body
+            if message.target:
+                timers.append(self.tables.contents(Sent("fired", name, _plain(body))))
+            elif isinstance(body, Run):
+                publishes.append(self.tables.contents(Sent("run", name, body)))
+            elif isinstance(body, Fired):
+                publishes.append(self.tables.contents(Sent("fired", name, body)))
+            elif isinstance(body, Ended):
+                facts |= self.tables.fact("told that it ended")
+            elif isinstance(body, DeadLetter):
+                facts |= self.tables.fact(_dead(body))
+        said = ", ".join(_said(message) for message in messages)
+        return Move(
+            f"{self._name(process)}: publish {said}", publishes=tuple(publishes), timers=tuple(timers), facts=facts
+        )
+
+    def _tell(self, process: Process, op: Tell, log: int) -> list[Move]:
+        told = self.tables.fact(TOLD)
+        return [Move(f"{self._name(process)}: broadcast", self._next(process, log, ("none",)), facts=told)]
+
+    def _look(self, process: Process, op: Look, log: int) -> list[Move]:
+        name, entries = self._name(process), self.tables.logs.entries[log]
+        wrong = invariants.has_result(entries, op.step)
+        violation = f"invariant 2: step '{op.step}' is about to be made again" if wrong else None
+        fresh = Move(
+            f"{name}: lease of '{op.step}' is fresh", self._next(process, log, ("value", FRESH)), violation=violation
+        )
+        moves = [] if process.late else [fresh]
+        if process.late or len(entries) != op.seen:
+            target = self._next(process, log, ("read", log, -1))
+            moves.append(Move(f"{name}: before '{op.step}' read the head", target))
+        told = self._next(process, log, ("value", TOLD))
+        moves.append(Move(f"{name}: sees the broadcast", told, needs=self.tables.fact(TOLD)))
+        drain = self._next(process, log, ("value", DRAIN))
+        moves.append(Move(f"{name}: DRAIN", drain, cost=Budget.DRAINS, helps=False))
+        return moves
+
+    def _perform(self, process: Process, op: Perform, log: int) -> list[Move]:
+        did = self.tables.fact(f"did {op.step}")
+        once = did if op.step.startswith("once") else 0
+        target = self._next(process, log, ("performed",))
+        return [Move(f"{self._name(process)}: PERFORM '{op.step}'", target, facts=did if once else 0, once=once)]
+
+    def _tick(self, process: Process, op: Tick, log: int) -> list[Move]:
+        if len(self.tables.logs.entries[log]) <= op.seen:
+            return []
+        return [Move(f"{self._name(process)}: tick", self._next(process, log, ("read", log, -1)))]
+
+    def _hangs(self, process: Process, op: Hangs, log: int) -> list[Move]:
+        head = self.tables.logs.heads[log]
+        if head.phase == "running" and head.claim == op.claim:
+            return []
+        return [Move(f"{self._name(process)}: tick", self._next(process, log, ("read", log, -1)))]
+
+    def _dies(self, process: Process, op: Dies, log: int) -> list[Move]:
+        return [Move(f"{self._name(process)}: is killed by the task", used=1)]
+
+    def _in_queue(self, process: Process, op: InQueue, log: int) -> list[Move]:
+        name = self._name(process)
+        there = self._next(process, log, ("value", True))
+        gone = self._next(process, log, ("value", False))
+        return [
+            Move(f"{name}: its command is in the queue", there, when=lambda q, t: _asks_for(q, t, op.head)),
+            Move(f"{name}: its command is not in the queue", gone, when=lambda q, t: not _asks_for(q, t, op.head)),
+        ]
+
+    def _verb(self, process: Process, op: Verb, log: int) -> list[Move]:
+        move = self._verdict(process, op.verdict, log)
+        return [replace(move, process=self._next(process, log, ("none",)))]
+
+    def _done(self, process: Process, op: Done, log: int) -> list[Move]:
+        return [self._verdict(process, op.verdict, log)]
+
+    def _verdict(self, process: Process, verdict: Any, log: int) -> Move:
+        name = self._name(process)
+        if isinstance(verdict, Nak):
+            return Move(f"{name}: nak", naks=True)
+        if not isinstance(verdict, Ack):
+            raise TypeError(f"{name} ended with {verdict!r}")
+        sent, entries = self.tables.sent(process.message), self.tables.logs.entries[log]
+        violation = invariants.check_ack(sent, self.tables.seq(process.message), entries, self.scenario.waits)
+        owes = 0
+        if isinstance(sent.body, Order) and entries:
+            opening = entries[0].commit.events[0].data
+            if getattr(opening, "digest", sent.body.opening.digest) != sent.body.opening.digest:
+                owes = self.tables.fact(_dead(sent.body.letter))
+        return Move(f"{name}: ack", acks=True, violation=violation, owes=owes)
+
+
+def _plain(body: Any) -> Fired:
+    """A timer without its delay, which nothing here depends on and which would only multiply states."""
+    fired: Fired = msgspec.structs.replace(body, delay_s=0.0)
+    return fired
+
+
+def _dead(letter: DeadLetter) -> str:
+    return " ".join(filter(None, ("dead", letter.error.code if not letter.body else letter.body)))
+
+
+def _said(message: Message) -> str:
+    if isinstance(message.body, Run):
+        return f"run(wake {message.body.wake})"
+    return message.subject.partition(".")[2]
+
+
+def _asks_for(queue: tuple[int, ...], tables: Registers, head: Head) -> bool:
+    runs = [m for m in queue if tables.kind(m) == "run"]
+    if head.phase == "running":
+        return any(tables.seq(m) == head.cover for m in runs)
+    return any(tables.sent(m).body.wake == head.wake for m in runs)
+
+

@@ -125,6 +125,11 @@ class World:
         )  # fmt: skip
 
     def _deliveries(self, state: State, found: list[Found]) -> None:
+        """Hands messages out; once more while the holder lives, if it may pause.
+
+        One pause can cause two take-overs: the late holder, coming to the log second, takes over from the new one, which
+        drops the delivery, so that it is handed out a third time.
+        """
         logs, queue, groups, timers, facts, budget = state
         t = self.tables
         held = {t.message_of[p] for group in groups for p in group if not t.is_late[p]}
@@ -138,7 +143,7 @@ class World:
                 after = self._make_late(groups, message) if again else groups
                 spent = budget
                 if again:
-                    spent = tuple([b - (i == Budget.PAUSES) + (i == Budget.USED) for i, b in enumerate(budget)])
+                    spent = tuple([b - (i == Budget.PAUSES) + 2 * (i == Budget.USED) for i, b in enumerate(budget)])
                 for process in self.moves.begin(role, message, budget[Budget.VERSION], logs):
                     group = after[role] if process < 0 else tuple(sorted((*after[role], process)))
                     target = (logs, queue, (*after[:role], group, *after[role + 1 :]), timers, facts, spent)
