@@ -24,12 +24,14 @@ class Head(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the fold of a log gives; see the delivery page for each field.
 
     `wake` is the `n` of the commit that made the task runnable, `cover` the sequence of the run command under which
-    it was claimed, `claim` the `n` of that claim, `starts` the claims since the owner's last other commit.
+    it was claimed, `delivery` the delivery count of that command then, `claim` the `n` of that claim, `starts` the
+    claims since the owner's last other commit.
     """
 
     phase: task.Phase = "none"
     wake: int = 0
     cover: int = 0
+    delivery: int = 0
     claim: int = 0
     owner: str = ""
     starts: int = 0

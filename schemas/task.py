@@ -72,12 +72,13 @@ class TaskAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TaskStarted(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An executor claimed the task: this wake, covered by this command."""
+    """An executor claimed the task: this wake, covered by this command in this delivery of it."""
 
     wake: int
     cover: int
     owner: str
     attempt: int
+    delivery: int = 0
     app_version: str = ""
     definition: str = ""
     agent: str = ""

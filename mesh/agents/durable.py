@@ -12,6 +12,7 @@ from mesh.agents.emits import Emits
 from mesh.errors import MeshError, TaskCancelled, TooLarge
 from mesh.log.driver import Driver
 from mesh.log.head import view_of
+from mesh.log.journal import Journal
 from mesh.log.ops import Read
 from mesh.log.owner import Fenced, Owner
 from schemas.envelope import Event
@@ -42,17 +43,24 @@ class DurableRecorder:
     """
 
     def __init__(
-        self, owner: Owner, driver: Driver, lease: Lease, *, offset: int, spawn: Spawn, on_fenced: Callable[[], None]
+        self,
+        owner: Owner,
+        driver: Driver,
+        lease: Lease,
+        journal: Journal,
+        *,
+        spawn: Spawn,
+        on_fenced: Callable[[], None],
     ) -> None:
         task = owner.view.task
-        self.emits = Emits(owner.attempt, offset, driver.clock.now)
+        self.emits = Emits(journal.claims, len(journal.text), driver.clock.now)
         self._owner = owner
         self._driver = driver
         self._lease = lease
         self._spawn = spawn
         self._on_fenced = on_fenced
         self._deltas = Deltas(
-            driver.bus, driver.names.delta(task), task, owner.attempt, clock=driver.clock.now, spawn=spawn
+            driver.bus, driver.names.delta(task), task, journal.claims, clock=driver.clock.now, spawn=spawn
         )
         self._waiting: list[Ticket] = []
         self._idle = asyncio.Event()

@@ -13,7 +13,7 @@ from mesh.log.head import Entry, View, Writer, view_of
 from mesh.log.ops import Ack, Drop, Flow, Nak, Publish, Read, Verdict
 from mesh.subjects import Subjects
 from schemas.command import Run
-from schemas.envelope import Head, event
+from schemas.envelope import Commit, Head, event
 from schemas.task import TaskFailed, TaskStarted
 
 NO_LOG_DELAY_S: Final = 1.0
@@ -27,6 +27,7 @@ class Decision(Enum):
     ENDED = "ended"
     SPENT = "spent"
     SURPLUS = "surplus"
+    LATE = "late"
     STALE = "stale"
 
 
@@ -39,15 +40,22 @@ class Claimant(Struct, frozen=True, kw_only=True):
 
 
 class Claimed(Struct, frozen=True):
-    """The task is this worker's; `attempt` counts claims that held it."""
+    """The task is this worker's; `commit` is the claim as it stands in the log."""
 
     view: View
-    claim: int
-    attempt: int
+    commit: Commit
+
+    @property
+    def claim(self) -> int:
+        """What the head of a log names as long as the task is this worker's."""
+        return self.commit.n
 
 
-def decide(head: Head, wake: int, seq: int, max_attempts: int) -> Decision:
-    """R2 to R4 and P2 as a table; `seq` is the command's own stream sequence."""
+def decide(head: Head, wake: int, seq: int, delivered: int, max_attempts: int) -> Decision:
+    """R2 to R4 and P2 as a table; `seq` is the command's own stream sequence, `delivered` counts its deliveries.
+
+    A worker that wakes up late with a delivery older than the owner's does not take over: the owner's lease is good.
+    """
     if head.phase == "ended":
         return Decision.ENDED
     if head.phase == "suspended" or head.wake > wake:
@@ -56,10 +64,14 @@ def decide(head: Head, wake: int, seq: int, max_attempts: int) -> Decision:
         return Decision.STALE
     if head.phase == "running" and head.cover != seq:
         return Decision.SURPLUS
+    if head.phase == "running" and delivered < head.delivery:
+        return Decision.LATE
     return Decision.EXHAUSTED if head.starts >= max_attempts else Decision.CLAIM
 
 
-def claim(names: Subjects, writer: Writer, who: Claimant, command: Run, seq: int) -> Flow[Claimed | Verdict]:
+def claim(
+    names: Subjects, writer: Writer, who: Claimant, command: Run, seq: int, delivered: int
+) -> Flow[Claimed | Verdict]:
     """Claims the task for this worker, or says what becomes of the delivery.
 
     The first append goes by what the command names; a decision that ends in no append is taken on what the leader
@@ -68,17 +80,19 @@ def claim(names: Subjects, writer: Writer, who: Claimant, command: Run, seq: int
     view = View(command.task, command.last, command.n, command.first, command.head, command.v)
     fresh = False
     while True:
-        decision = decide(view.head, command.wake, seq, who.max_attempts)
+        decision = decide(view.head, command.wake, seq, delivered, who.max_attempts)
         if decision is Decision.CLAIM:
             started = TaskStarted(
-                wake=command.wake, cover=seq, owner=who.worker, attempt=view.head.starts + 1,
+                wake=command.wake, cover=seq, delivery=delivered, owner=who.worker, attempt=view.head.starts + 1,
                 app_version=who.app_version,
             )  # fmt: skip
             result = yield from append(view, writer, (event(started),))
             view, fresh = result.view, False
             if result.stored:
                 mine = view.head.phase == "running" and view.head.claim == result.commit.n
-                return Claimed(view, result.commit.n, started.attempt) if mine else Drop()
+                return Claimed(view, result.commit) if mine else Drop()
+        elif decision is Decision.LATE:
+            return Drop()
         elif decision is Decision.EXHAUSTED and fresh:
             result = yield from end_task(names, view, writer, TaskFailed(error=exhausted(view.head.starts)))
             view, fresh = result.view, False

@@ -100,12 +100,13 @@ def _apply(head: Head, n: int, event: Event) -> Head:
     if kind == task.STARTED:
         data = event.data
         return replace(
-            head, phase="running", wake=data.wake, cover=data.cover, claim=n, owner=data.owner, starts=head.starts + 1
-        )
+            head, phase="running", wake=data.wake, cover=data.cover, delivery=data.delivery, claim=n, owner=data.owner,
+            starts=head.starts + 1,
+        )  # fmt: skip
     if kind == task.SUSPENDED:
-        return replace(head, phase="suspended", cover=0, owner="", starts=0, not_apps=event.data.not_apps)
+        return replace(head, phase="suspended", cover=0, delivery=0, owner="", starts=0, not_apps=event.data.not_apps)
     if kind == task.RELEASED:
         return replace(head, claim=n, owner="", starts=max(0, head.starts - 1))
     if kind == task.RESUMED:
-        return replace(head, phase="runnable", wake=n, cover=0, owner="")
+        return replace(head, phase="runnable", wake=n, cover=0, delivery=0, owner="")
     return head

@@ -27,7 +27,6 @@ class Owner:
         self.names = names
         self.writer = writer
         self.claim = claimed.claim
-        self.attempt = claimed.attempt
         self.view = claimed.view
         self.out = False
 

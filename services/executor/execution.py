@@ -17,16 +17,17 @@ from mesh.agents.guard import Raised, Threads, error_of, guard
 from mesh.agents.values import as_recorded, read_input
 from mesh.bus import LiveMessage, Subscription
 from mesh.errors import BusUnavailable, InvalidInput, Nondeterministic, TaskCancelled, TooLarge
+from mesh.log.claim import Claimed
 from mesh.log.driver import Driver, entry_of
-from mesh.log.head import Entry, View, view_of
+from mesh.log.head import Entry, View, Writer, view_of
 from mesh.log.journal import Journal
-from mesh.log.ops import Ack, Drop, Message, Publish, ReadAfter, Verdict
+from mesh.log.ops import Ack, Drop, Message, Publish, ReadAfter, ReadFirst, Verdict
 from mesh.log.owner import Fenced, Owner
 from mesh.worker import Held
 from schemas import command, envelope
 from schemas import error as codes
 from schemas.command import Fired
-from schemas.envelope import VERSION, event
+from schemas.envelope import VERSION, Commit, event
 from schemas.error import Error
 from schemas.task import TaskAccepted, TaskCanceled, TaskCompleted, TaskFailed, TaskSuspended
 
@@ -58,13 +59,16 @@ class Served(Struct, frozen=True):
 class Execution:
     """The one record of a running task: its owner, its handler, and why it stops."""
 
-    def __init__(self, served: Served, driver: Driver, owner: Owner, held: Held, lease: Lease) -> None:
-        self.task = owner.view.task
+    def __init__(
+        self, served: Served, driver: Driver, claimed: Claimed, writer: Writer, held: Held, lease: Lease
+    ) -> None:
+        self.task = claimed.view.task
         self.accepted: TaskAccepted | None = None
         self.stop_reason: Stop | None = None
         self._served = served
         self._driver = driver
-        self._owner = owner
+        self._claimed = claimed
+        self._owner = Owner(driver.names, writer, claimed)
         self._held = held
         self._lease = lease
         self._group: asyncio.TaskGroup | None = None
@@ -119,8 +123,7 @@ class Execution:
             self._handler.cancel()
 
     async def _carry_once(self) -> Verdict | None:
-        entries: tuple[Entry, ...] = await self._driver.answer(ReadAfter(self.task, 0, self._owner.view.seq))
-        journal = Journal(e.commit for e in entries)
+        journal = Journal(await self._commits())
         self.accepted = accepted = journal.accepted
         if accepted is None:
             raise Fenced
@@ -133,6 +136,16 @@ class Execution:
             return await self._fail(error.to_error())
         return await self._call(agent, value, journal)
 
+    async def _commits(self) -> list[Commit]:
+        """The task's log; that of a task which nobody held before is commit 0 and the claim."""
+        claim = self._claimed.commit
+        view = self._owner.view
+        if claim.n == 1 and view.n == 1:
+            opening: Entry | None = await self._driver.answer(ReadFirst(self.task, view.first))
+            return [opening.commit, claim] if opening else []
+        entries: tuple[Entry, ...] = await self._driver.answer(ReadAfter(self.task, 0, view.seq))
+        return [entry.commit for entry in entries]
+
     async def _call(self, agent: Agent, value: Any, journal: Journal) -> Verdict | None:
         """Calls the handler beside what it needs in the background, and says what came of it."""
         async with asyncio.TaskGroup() as group:
@@ -142,9 +155,8 @@ class Execution:
                 children.append(group.create_task(work))
 
             recorder = DurableRecorder(
-                self._owner, self._driver, self._lease, offset=len(journal.text), spawn=spawn,
-                on_fenced=lambda: self.stop(Stop.FENCED),
-            )  # fmt: skip
+                self._owner, self._driver, self._lease, journal, spawn=spawn, on_fenced=lambda: self.stop(Stop.FENCED)
+            )
             self._recorder = recorder
             context = self._context(agent, value, journal, recorder)
             arguments = (context, value) if agent.takes_input else (context,)

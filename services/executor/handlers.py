@@ -14,7 +14,6 @@ from mesh.log.claim import Claimant, Claimed, claim
 from mesh.log.driver import Driver
 from mesh.log.head import Writer
 from mesh.log.ops import Ack, Message, Nak, Publish, Verdict
-from mesh.log.owner import Owner
 from mesh.settings import Settings
 from mesh.worker import Held
 from schemas import command as commands
@@ -57,10 +56,11 @@ class Handlers:
         if self._leaving():
             return Nak()
         lease = Lease(self._settings.ack_wait_s * 2 / 3)
-        claimed = await self._driver.drive(claim(self._driver.names, self._writer, self._who, order, held.delivery.seq))
+        seq, delivered = held.delivery.seq, held.delivery.delivered
+        claimed = await self._driver.drive(claim(self._driver.names, self._writer, self._who, order, seq, delivered))
         if not isinstance(claimed, Claimed):
             return claimed
-        execution = Execution(self._served, self._driver, Owner(self._driver.names, self._writer, claimed), held, lease)
+        execution = Execution(self._served, self._driver, claimed, self._writer, held, lease)
         self.running[order.task] = execution
         if self._leaving():
             execution.stop(Stop.RELEASE)

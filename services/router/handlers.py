@@ -12,6 +12,7 @@ from mesh.clock import rfc3339
 from mesh.errors import TooLarge
 from mesh.log.driver import Driver
 from mesh.log.ops import Ack, Message, Nak, Publish, Verdict
+from mesh.settings import Settings
 from mesh.worker import Held
 from schemas import command, signal
 from schemas import error as codes
@@ -24,6 +25,7 @@ from schemas.task import TaskAccepted, TaskRejected
 from services.router import rules
 from services.router.registry import AgentRegistry
 
+KEEP_MARGIN = 0.9
 log = structlog.get_logger("mesh.router")
 
 
@@ -31,13 +33,13 @@ class Handlers:
     """Answers the router's two consumers: submits, and everything else."""
 
     def __init__(
-        self, driver: Driver, router: rules.Router, registry: AgentRegistry, *, stream_created: str, grace_s: float
+        self, driver: Driver, router: rules.Router, registry: AgentRegistry, settings: Settings, *, stream_created: str
     ) -> None:
         self._driver = driver
         self._router = router
         self._registry = registry
         self._stream_created = stream_created
-        self._grace_s = grace_s
+        self._settings = settings
 
     async def submit(self, held: Held) -> Verdict:
         """One message on `mesh.submit.<agent>`."""
@@ -46,6 +48,8 @@ class Handlers:
         if not is_name(agent):
             error = Error(code=codes.UNKNOWN_AGENT, message=f"'{agent}' is no name an agent can have")
             return await self._bury("invalid_subject", "-", error, delivery)
+        if self._too_old(delivery):
+            return await self._bury("expired", "-", _expired(self._settings.keep_s), delivery)
         read = parse_submit(agent, delivery.data)
         task = _task_id(read) or derived_id(int(delivery.at * 1000), self._stream_created, delivery.seq)
         opening = await self._opening(agent, read, delivery)
@@ -57,6 +61,11 @@ class Handlers:
         except TooLarge as error:
             refused = _rejected(agent, error.to_error(), read.digest, delivery)
             return await self._driver.drive(rules.submit(self._router, msgspec.structs.replace(order, opening=refused)))
+
+    def _too_old(self, delivery: Delivery) -> bool:
+        """A2: the log that this submit would repeat may have been purged already."""
+        keep_s = self._settings.keep_s
+        return keep_s > 0 and self._driver.clock.now() - delivery.at > keep_s * KEEP_MARGIN
 
     async def signal(self, held: Held) -> Verdict:
         """One message on `mesh.signal`, `mesh.fired` or `mesh.ended`."""
@@ -98,7 +107,9 @@ class Handlers:
     async def _opening(self, agent: str, read: Admission | Refusal, delivery: Delivery) -> TaskAccepted | TaskRejected:
         if isinstance(read, Refusal):
             return _rejected(agent, read.error, read.digest, delivery)
-        pool = self._registry.pool_of(agent) or await self._registry.wait_for(agent, self._grace_s)
+        pool = self._registry.pool_of(agent) or await self._registry.wait_for(
+            agent, self._settings.unknown_agent_grace_s
+        )
         if pool is None:
             return _rejected(agent, self._registry.unknown(agent), read.digest, delivery, read.submit.owner)
         submit: Submit = read.submit
@@ -117,6 +128,14 @@ class Handlers:
         )
         await self._driver.answer(Publish((message,)))
         return Ack()
+
+
+def _expired(keep_s: float) -> Error:
+    return Error(
+        code=codes.DUPLICATE_ID,
+        message=f"this submit is as old as logs are kept ({keep_s:g} s): its task may have run and been purged",
+        hint="submit it again if it should run",
+    )
 
 
 def _task_id(read: Admission | Refusal) -> str | None:

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from mesh.clock import rfc3339, unix
-from mesh.log.append import Appended, append, end_task, run_message, tell_end
+from mesh.log.append import append, end_task, run_message, tell_end
 from mesh.log.exhausted import exhausted, exhausted_letter
 from mesh.log.head import Entry, View, Writer, view_of
 from mesh.log.ops import (
@@ -237,12 +237,11 @@ def fired(router: Router, due: Fired) -> Flow[Verdict]:
             yield from _say_end(router, newest, due)
             return Ack()
         if due.kind == command.RESUME:
-            result = yield from _resume(router, view, due)
+            if (yield from _resume(router, view, due)):
+                return Ack()
         elif terminal := _end_of(view, due):
-            result = yield from end_task(router.names, view, router.writer, terminal)
+            yield from end_task(router.names, view, router.writer, terminal)
         else:
-            return Ack()
-        if result is None:
             return Ack()
 
 
@@ -265,21 +264,35 @@ def _end_of(view: View, due: Fired) -> TaskFailed | TaskCanceled | None:
     return None
 
 
-def _resume(router: Router, view: View, due: Fired) -> Flow[Appended | None]:
-    """S4: runnable again as soon as an app version is there that has not tried it."""
-    if view.head.phase != "suspended" or not view.head.not_apps:
-        return None
+def _resume(router: Router, view: View, due: Fired) -> Flow[bool]:
+    """S4: runnable again as soon as an app version is there that has not tried it; False to decide again.
+
+    The timer is published before the suspension (R7), so it may fire while the owner still runs: then it is set again.
+    A task that is runnable was perhaps resumed by a router that died before it published the run command (S3).
+    """
+    if view.head.phase == "runnable" and not view.never_started:
+        yield Publish(((yield from wake(router, view)),))
+        return True
+    if view.head.phase == "running":
+        yield from _resume_later(router, view, due)
+        return True
+    if not view.head.not_apps:
+        return True
     first: Entry | None = yield ReadFirst(view.task, view.first)
     agent = first.commit.events[0].data.agent if first else ""
     version = router.registry.version_of(agent)
     if version is None or version in view.head.not_apps:
-        delay_s = min(max(due.delay_s, FIRST_RESUME_S) * 2, LAST_RESUME_S)
-        yield Publish((timer(router.names, view.task, command.RESUME, after_s=delay_s, delay_s=delay_s),))
-        return None
+        yield from _resume_later(router, view, due)
+        return True
     result = yield from append(view, router.writer, (event(TaskResumed(reason=f"app version {version}")),))
     if result.stored:
         yield Publish(((yield from wake(router, result.view)),))
-    return result
+    return result.stored
+
+
+def _resume_later(router: Router, view: View, due: Fired) -> Flow[None]:
+    delay_s = min(max(due.delay_s, FIRST_RESUME_S) * 2, LAST_RESUME_S)
+    yield Publish((timer(router.names, view.task, command.RESUME, after_s=delay_s, delay_s=delay_s),))
 
 
 def reconcile(router: Router, view: View, in_queue: bool) -> Flow[None]:

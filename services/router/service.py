@@ -45,8 +45,7 @@ class RouterService:
                 cancel_grace_s=settings.cancel_grace_s,
             )  # fmt: skip
             handlers = Handlers(
-                driver, router, registry,
-                stream_created=await bus.stream_created(names.work), grace_s=settings.unknown_agent_grace_s,
+                driver, router, registry, settings, stream_created=await bus.stream_created(names.work)
             )  # fmt: skip
             reconciler = Reconciler(bus, driver, router, every_s=settings.reconcile_s)
             bus.on_reconnect(reconciler.wake)

@@ -69,7 +69,7 @@ class Moves:
         self.scenario = scenario
         self.tables = Registers(scenario)
         self._known: dict[tuple[int, int], list[Move]] = {}
-        self._begun: dict[tuple[int, int, int, int], list[int]] = {}
+        self._begun: dict[tuple[int, int, int, int, int], list[int]] = {}
         self._ended: dict[int, int] = {}
         self._kinds: dict[type, Callable[[Process, Any, int], list[Move]]] = {
             Append: self._append,
@@ -100,15 +100,28 @@ class Moves:
             self._known[number, log] = moves
         return moves
 
-    def begin(self, role: int, message: int, version: int, logs: tuple[int, ...]) -> list[int]:
+    def begin(
+        self, role: int, message: int, version: int, logs: tuple[int, ...], groups: tuple[tuple[int, ...], ...]
+    ) -> list[int]:
         """The process that a delivery starts; -1 if it is over at once."""
         log = logs[self.tables.tasks.index(self.tables.sent(message).task)]
-        key = (role, message, version, log)
+        delivered = self._count(role, message, log, groups)
+        key = (role, message, version, log, delivered)
         begun = self._begun.get(key)
         if begun is None:
-            history = self.tables.histories.start(str(version))
+            history = self.tables.histories.start(str(version), delivered)
             begun = self._begun[key] = [self._settle(Process(role, message, history), log)]
         return begun
+
+    def _count(self, role: int, message: int, log: int, groups: tuple[tuple[int, ...], ...]) -> int:
+        """The delivery count of a run command: only that it grows matters, so it goes on from the highest in sight."""
+        if not role:
+            return 1
+        t = self.tables
+        head = t.logs.heads[log]
+        seen = [head.delivery] if head.cover == t.seq(message) else []
+        seen += [t.delivered_of[p] for group in groups for p in group if t.message_of[p] == message]
+        return max(seen, default=0) + 1
 
     def well_ended(self, log: int, facts: int) -> bool:
         """Whether a task ended and all was said that its end asks for."""

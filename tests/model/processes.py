@@ -123,6 +123,14 @@ class Site:
     able: bool = True
 
 
+@dataclass(frozen=True)
+class At:
+    """Where a delivery stands in the work stream, and how often it has been handed out."""
+
+    seq: int
+    delivered: int
+
+
 class Stamp:
     """A writer; the world gives each process its own commits back as `mine`, and all others as nobody's."""
 
@@ -151,7 +159,7 @@ def router_of(site: Site) -> rules.Router:
     return rules.Router(names=NAMES, writer=Stamp("router"), registry=Apps(site.version))
 
 
-def route(site: Site, task: str, body: Any, seq: int) -> Process:
+def route(site: Site, task: str, body: Any, at: At) -> Process:
     """A router's handler of one delivery."""
     router, flows = router_of(site), site.flows
     if isinstance(body, rules.Order):
@@ -177,20 +185,21 @@ def reconcile(router: rules.Router, flows: Flows, task: str) -> Process:
     return Drop()
 
 
-def execute(site: Site, task: str, body: Run, seq: int) -> Process:
+def execute(site: Site, task: str, body: Run, at: At) -> Process:
     """An executor's handler of a run command."""
     if not site.able:
-        undeliverable = Fired(v=VERSION, task=task, kind=command.UNDELIVERABLE)
-        yield Publish((Message(subject=NAMES.fired(task), body=undeliverable),))
-        return Nak()
+        entry: Entry | None = yield Read(task)
+        if entry and entry.commit.head.phase != "ended":
+            yield from site.flows.undeliverable(task)
+            return Nak()
     if site.version in body.not_apps:
         return Nak()
     writer = Stamp("executor/-")
     who = Claimant(worker="w", app_version=site.version, max_attempts=site.max_attempts)
-    claimed = yield from site.flows.claim(NAMES, writer, who, body, seq)
+    claimed = yield from site.flows.claim(NAMES, writer, who, body, at.seq, at.delivered)
     if not isinstance(claimed, Claimed):
         return claimed
-    writer.by = f"executor/{claimed.claim}"
+    writer.by = f"executor/{claimed.commit.n}"
     owner = site.flows.owner(NAMES, writer, claimed)
     try:
         return (yield from Play(site, task, owner).run())
@@ -247,7 +256,7 @@ class Play:
             if self.site.version in part.versions:
                 return (yield from self.site.flows.changed(self))
         elif isinstance(part, Hang):
-            entry = yield Hangs(self.task, self.owner.claim)
+            entry = yield Hangs(self.task, self.owner.claimed.n)
             self.owner.see(view_of(entry))
         else:
             yield Dies(self.task)
@@ -304,6 +313,12 @@ def changed(play: Play) -> Process:
     return (yield from suspend_changed(play))
 
 
+def undeliverable(task: str) -> Process:
+    """P4: after very many deliveries the router is asked to look."""
+    due = Fired(v=VERSION, task=task, kind=command.UNDELIVERABLE)
+    yield Publish((Message(subject=NAMES.fired(task), body=due),))
+
+
 def suspend_changed(play: Play) -> Process:
     """The suspension of a handler that asks for other steps than the log holds."""
     while not play.owner.cancel_requested:
@@ -328,6 +343,7 @@ class Flows:
     owner: Callable[..., Owner] = Owner
     release: Callable[..., Process] = Owner.release
     changed: Callable[[Play], Process] = changed
-    execute: Callable[[Site, str, Run, int], Process] = execute
+    undeliverable: Callable[[str], Process] = undeliverable
+    execute: Callable[[Site, str, Run, At], Process] = execute
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.model.processes import Site, route
+from tests.model.processes import At, Site, route
 from tests.model.scenario import Scenario
 from tests.model.tables import Delivered, Histories, Logs, Process, Sent, Table
 
@@ -52,6 +52,7 @@ class Registers:
         self.message_of: list[int] = []
         self.is_late: list[bool] = []
         self.late_of: list[int] = []
+        self.delivered_of: list[int] = []
         self.op_of: list[Any] = []
         self._ops: dict[tuple[int, int, int], Any] = {}
         self._roles: dict[int, list[int]] = {}
@@ -87,6 +88,7 @@ class Registers:
             self.op_of.append(self.op(process))
             self.message_of.append(process.message)
             self.is_late.append(process.late)
+            self.delivered_of.append(self.histories.delivered(process.history))
             self.task_of.append(self.tasks.index(self.sent(process.message).task))
             self.late_of.append(number)
             if not process.late:
@@ -101,9 +103,9 @@ class Registers:
             sent, role = self.sent(process.message), self.roles[process.role]
             begin = route if role.name == "router" else role.site.flows.execute
 
-            def start(version: str) -> Any:
+            def start(version: str, delivered: int) -> Any:
                 site = replace(role.site, version=version) if begin is route else role.site
-                return begin(site, sent.task, sent.body, self.seq(process.message))
+                return begin(site, sent.task, sent.body, At(self.seq(process.message), delivered))
 
             op = self._ops[key] = self.histories.replay(process.history, start)
         return op

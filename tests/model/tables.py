@@ -127,8 +127,15 @@ class Histories:
         self.table: Table[tuple[int, Answer]] = Table()
         self.dirty: list[bool] = []
 
-    def start(self, version: str) -> int:
-        return self.add(-1, ("start", version))
+    def start(self, version: str, delivered: int) -> int:
+        return self.add(-1, ("start", version, delivered))
+
+    def delivered(self, history: int) -> int:
+        """The delivery count that a history began with."""
+        while history >= 0:
+            history, answer = self.table.values[history]
+        count: int = answer[2]
+        return count
 
     def add(self, history: int, answer: Answer) -> int:
         number = self.table((history, answer))
@@ -140,13 +147,13 @@ class Histories:
         kind: str = self.table.values[history][1][0]
         return kind
 
-    def replay(self, history: int, begin: Callable[[str], Any]) -> Any:
+    def replay(self, history: int, begin: Callable[[str, int], Any]) -> Any:
         """The operation that a flow with this history asks for next, or `Done`."""
         answers = []
         while history >= 0:
             history, answer = self.table.values[history]
             answers.append(answer)
-        flow = begin(answers.pop()[1])
+        flow = begin(*answers.pop()[1:])
         try:
             op = next(flow)
             while answers:

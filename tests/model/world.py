@@ -31,12 +31,14 @@ class World:
             self.tables.messages(Delivered(self.tables.contents(Sent("reconcile", task, None)), 0)) for task in tasks
         ]
         self.limits = [role.limit for role in self.tables.roles]
+        self.must_exist = any(sent.kind == "submit" or sent.body.kind == "cancel" for sent in scenario.client)
 
     def initial(self) -> State:
         f = self.scenario.faults
         queue: tuple[int, ...] = ()
         for sent in self.scenario.client:
-            queue = self._publish(queue, self.tables.contents(sent), (0,) * len(self.tables.tasks), ())
+            copy = self.scenario.client[: len(queue)].count(sent)
+            queue = tuple(sorted((*queue, self.tables.messages(Delivered(self.tables.contents(sent), copy)))))
         budget = (f.crashes, f.pauses, f.lost_acks, f.drains, f.purges, f.blanks, 0, 1)
         empty = tuple(() for _ in self.tables.roles)
         return (tuple(0 for _ in self.tables.tasks), queue, empty, (), 0, budget)
@@ -100,7 +102,8 @@ class World:
     ) -> tuple[int, ...]:
         """Puts a message in the queue under the first copy number that nothing refers to.
 
-        Requests other than run commands carry no number that a log could hold, so of equal ones two are enough.
+        Requests other than run commands carry no number that a log could hold, so of equal ones that nobody works on
+        one is enough; the clients' own are all kept.
         """
         t = self.tables
         held = {t.message_of[p] for group in groups for p in group}
@@ -108,7 +111,7 @@ class World:
         is_run = t.contents.values[content].kind == "run"
         for copy in range(9):
             message = t.messages(Delivered(content, copy))
-            if not is_run and copy == 2:
+            if not is_run and message in queue and message not in held:
                 return queue
             if message not in queue and message not in held and t.seq(message) not in covers:
                 return tuple(sorted((*queue, message)))
@@ -125,11 +128,7 @@ class World:
         )  # fmt: skip
 
     def _deliveries(self, state: State, found: list[Found]) -> None:
-        """Hands messages out; once more while the holder lives, if it may pause.
-
-        One pause can cause two take-overs: the late holder, coming to the log second, takes over from the new one, which
-        drops the delivery, so that it is handed out a third time.
-        """
+        """Hands messages out; once more while the holder lives, if it may pause."""
         logs, queue, groups, timers, facts, budget = state
         t = self.tables
         held = {t.message_of[p] for group in groups for p in group if not t.is_late[p]}
@@ -143,8 +142,8 @@ class World:
                 after = self._make_late(groups, message) if again else groups
                 spent = budget
                 if again:
-                    spent = tuple([b - (i == Budget.PAUSES) + 2 * (i == Budget.USED) for i, b in enumerate(budget)])
-                for process in self.moves.begin(role, message, budget[Budget.VERSION], logs):
+                    spent = tuple([b - (i == Budget.PAUSES) + (i == Budget.USED) for i, b in enumerate(budget)])
+                for process in self.moves.begin(role, message, budget[Budget.VERSION], logs, groups):
                     group = after[role] if process < 0 else tuple(sorted((*after[role], process)))
                     target = (logs, queue, (*after[:role], group, *after[role + 1 :]), timers, facts, spent)
                     label = f"deliver {t.name(message)} to {t.roles[role].name}"
@@ -161,14 +160,17 @@ class World:
             found.append((f"timer {sent} fires", target, sent.body.kind in self.scenario.helping, None))
         if budget[Budget.PURGES] and all(logs):
             kept = tuple([m for m in queue if t.kind(m) != "run"])
+            robbed = groups
+            for message in queue:
+                robbed = self._make_late(robbed, message) if t.kind(message) == "run" else robbed
             spent = tuple([b - (i == Budget.PURGES) + (i == Budget.USED) for i, b in enumerate(budget)])
-            found.append(("PURGE of the run commands", (logs, kept, groups, timers, facts, spent), False, None))
+            found.append(("PURGE of the run commands", (logs, kept, robbed, timers, facts, spent), False, None))
         if self.scenario.deploys and budget[Budget.VERSION] == 1:
             found.append(("app version 2 is deployed", (*state[:5], (*budget[:7], 2)), True, None))
         if self.scenario.reconciler and len(groups[0]) < self.limits[0]:
             for message in self.reconciles:
                 if not any(t.message_of[p] == message for p in groups[0]):
-                    for process in self.moves.begin(0, message, budget[Budget.VERSION], logs):
+                    for process in self.moves.begin(0, message, budget[Budget.VERSION], logs, groups):
                         group = groups[0] if process < 0 else tuple(sorted((*groups[0], process)))
                         found.append(("reconcile", (logs, queue, (group, *groups[1:]), *state[3:]), True, None))
 
@@ -177,7 +179,7 @@ class World:
         logs, queue, groups, _, facts, _ = state
         if queue or any(groups):
             return False
-        return all(self.moves.well_ended(log, facts) for log in logs)
+        return all(self.moves.well_ended(log, facts) for log in logs if log or self.must_exist)
 
     def describe(self, state: State) -> str:
         """The state for a person who reads a trace."""

@@ -1,0 +1,71 @@
+"""All workloads in their order."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+
+from mesh.bench import broker, cancels, reading, stage, tasks, text
+from mesh.bench.loop import run_on_loop
+from mesh.bench.options import WORKLOADS, BenchOptions
+from mesh.bench.report import Report, Row
+from mesh.bus import Bus
+from mesh.errors import InvalidInput
+
+Measure = Callable[[], Awaitable[list[Row]]]
+
+
+async def bench(options: BenchOptions) -> Report:
+    """Measures what the options name; every process it starts has ended on return.
+
+    Raises: InvalidInput for a workload that there is not; ServerError if broker or services cannot be started.
+    """
+    unknown = sorted(set(options.only) - set(WORKLOADS))
+    if unknown:
+        raise InvalidInput(f"there is no workload '{unknown[0]}'", hint=f"there are {', '.join(WORKLOADS)}")
+    machine = await _machine(options)
+    rows: list[Row] = []
+    for name, what, measure in _measures(options):
+        if name in options.only:
+            options.progress(what)
+            rows += await measure()
+    return Report(machine=machine, rows=tuple(rows))
+
+
+def run(options: BenchOptions) -> Report:
+    """`bench` on an event loop of its own."""
+    return run_on_loop(bench(options))
+
+
+def _measures(options: BenchOptions) -> Iterator[tuple[str, str, Measure]]:
+    store, amounts = options.store, options.amounts
+    modes = ((stage.DEFAULT, ""), (stage.FLUSHED, ", every write flushed"))
+    for durability, said in modes:
+        yield "broker", f"the broker alone{said}", partial(broker.measure, store, amounts, durability)
+    for durability, said in modes:
+        for executors in (1, 2):
+            yield (
+                "w1",
+                f"W1 tasks, executors: {executors}{said}",
+                partial(tasks.measure, store, amounts, durability, executors),
+            )
+    yield "w3", "W3 streamed text", partial(text.measure, store, amounts)
+    yield "w4", "W4 cancel", partial(cancels.measure, store, amounts)
+    yield "w6", "W6 reading back", partial(reading.measure, store, amounts)
+
+
+async def _machine(options: BenchOptions) -> dict[str, str]:
+    async with stage.broker(options.store, stage.DEFAULT) as server:
+        bus = await Bus.connect(server.url, name="bench")
+        try:
+            version = (await bus.server_info())["version"]
+        finally:
+            await bus.aclose()
+    return {
+        "nats-server": str(version),
+        "Python": platform.python_version(),
+        "cores": str(os.cpu_count()),
+        "on": platform.platform(),
+    }

@@ -1,0 +1,52 @@
+"""One service as a process of the benchmark: `python -m mesh.bench.worker router URL`.
+
+It writes a line when it takes work and ends when its standard input does, so it cannot outlive who started it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+
+import structlog
+
+from mesh.bench.app import app
+from mesh.bench.loop import run_on_loop
+from mesh.service import ServiceConfig, find_service
+
+_STDIN = 0
+
+
+async def serve(name: str, url: str) -> None:
+    """Serves until standard input ends."""
+    service = find_service(name)(ServiceConfig(url=url, app=app, app_version="1"))
+
+    def read() -> None:
+        if not os.read(_STDIN, 1024):
+            loop.remove_reader(_STDIN)
+            service.stop()
+
+    loop = asyncio.get_running_loop()
+    loop.add_reader(_STDIN, read)
+    await service.serve(_say_ready)
+
+
+def main() -> None:
+    """The entry point."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    name, url = sys.argv[1:]
+    run_on_loop(serve(name, url))
+
+
+def _say_ready() -> None:
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
