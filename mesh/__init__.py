@@ -5,8 +5,12 @@ Names are loaded when they are first used, so that a command that only talks to 
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+if sys.version_info < (3, 11):  # noqa: UP036 - pip refuses to install it there, a checkout on the path does not
+    raise ImportError("nats-agent-mesh needs Python 3.11 or newer; this is {}.{}".format(*sys.version_info))
 
 if TYPE_CHECKING:
     from mesh.agents.app import Agent, Mesh

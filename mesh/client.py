@@ -269,7 +269,7 @@ def result_of(id: str, event: TaskEvent, artifacts: tuple[ArtifactAdded, ...] = 
 def _encode(body: Struct) -> bytes:
     try:
         return msgspec.json.encode(body)
-    except (TypeError, OverflowError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"this cannot be sent as JSON: {error}") from error
 
 

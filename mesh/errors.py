@@ -12,7 +12,8 @@
     ├── InvalidInput          a value does not fit the wire or the agent's annotation
     ├── StreamMismatch        a stream on the broker differs from what the protocol needs
     ├── ServerError           the embedded server cannot start
-    │   └── StoreLocked       another process holds the store
+    │   ├── StoreLocked       another process holds the store
+    │   └── PortTaken         another process listens on the port
     ├── AppError              an app cannot be loaded, or its definitions clash
     ├── StepFailed            a step of a handler ended with an error
     │   └── OutcomeUnknown    a step that must not be repeated was begun and has no result

@@ -57,6 +57,13 @@ def load(target: str, expected: type[T]) -> T:
     return _attribute(_import(parsed), parsed, expected)
 
 
+def sources(target: str) -> tuple[Path, Path]:
+    """The file and the folder of a target that has been loaded, as `source_digest` wants them."""
+    parsed = _parse(target)
+    file = Path(sys.modules[parsed.module].__file__ or "").resolve()
+    return file, parsed.folder if file.is_relative_to(parsed.folder) else top_folder(file)
+
+
 # --- names
 
 

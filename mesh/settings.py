@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from mesh.errors import InvalidInput
+from schemas.ids import is_name
+
+_MAY_BE_ZERO: Final = frozenset({"unknown_agent_grace_s", "drain_s", "keep_s"})
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -26,6 +31,17 @@ class Settings(Struct, frozen=True, kw_only=True):
     slots: int = 100
     router_slots: int = 500
     keep_s: float = 7 * 86400.0
+
+    def __post_init__(self) -> None:
+        if not is_name(self.prefix):
+            raise InvalidInput(
+                f"the prefix {self.prefix!r} is no single token", hint="it is 1 to 63 of a-z 0-9 _ -, no dot"
+            )
+        for field in msgspec.structs.fields(Settings):
+            value = getattr(self, field.name)
+            least = 0 if field.name in _MAY_BE_ZERO else math.ulp(0.0)
+            if field.name != "prefix" and not least <= value < math.inf:
+                raise InvalidInput(f"{field.name} must be a positive number, not {value}")
 
     @property
     def tick_s(self) -> float:

@@ -87,7 +87,10 @@ class Fired(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A message that could not be understood, routed or finished; enough to send it again."""
+    """A message that could not be understood, routed or finished; enough to send it again.
+
+    `size` is that of the body in bytes; one that does not fit is cut.
+    """
 
     v: int
     task: str
@@ -97,6 +100,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
     headers: dict[str, str] | None = None
     body: str = ""
     encoding: str = "utf-8"
+    size: int = 0
 
 
 DEADLINE: Final = "deadline"

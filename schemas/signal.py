@@ -16,7 +16,7 @@ class TaskSignal(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A request to a task, on `mesh.signal.<root>.<task>`.
 
     `id` makes it exactly once: a repeat of the same id is answered, not appended again. The router answers on the
-    core subject `reply`, if one is given.
+    core subject `reply`, if one is given and begins with `_INBOX`.
     """
 
     kind: str

@@ -163,8 +163,7 @@ class Context:
         It is on its way at once and in the log with the next commit, at the latest after a second. A handler that is
         called again skips as much as the log holds.
         """
-        if not isinstance(text, str):
-            raise InvalidInput(f"emit_text takes text, not {type(text).__name__}")
+        _check_text(text, "the text")
         if self._skip_text:
             skipped = min(self._skip_text, len(text))
             self._skip_text -= skipped
@@ -188,12 +187,16 @@ class Context:
 
     async def emit_progress(self, message: str = "", fraction: float | None = None) -> None:
         """Says how far the task has come; only the newest is kept. `fraction` is 0 to 1."""
+        if not isinstance(fraction, int | float | None):
+            raise InvalidInput(f"a fraction is a number from 0 to 1, not {fraction!r}")
+        _check_text(message, "the message")
         if self._replayed.is_set():
             self._recorder.emits.set_progress(StepProgress(message=message, fraction=fraction))
             self._recorder.soon()
 
     async def emit_event(self, name: str, data: Any = None) -> None:
         """Adds an event of the application's own to the task's log."""
+        _check_text(name, "an event's name")
         if self._skip_events:
             self._skip_events -= 1
             return
@@ -226,6 +229,7 @@ class Context:
             raise self._nondeterministic(None)
 
     def _key(self, name: str) -> str:
+        _check_text(name, "a step's name")
         if not 0 < len(name) <= MAX_STEP_NAME or "\x00" in name:
             raise InvalidInput(f"a step's name is 1 to {MAX_STEP_NAME} characters of text")
         count = self._occurrences[name] = self._occurrences.get(name, 0) + 1
@@ -261,6 +265,15 @@ class Context:
             f"the handler {what}, but its log holds other steps: the log has {recorded}, the handler asked for {asked}",
             hint="its code changed while the task was under way: serve the version that began it, or one that fits",
         )
+
+
+def _check_text(text: str, what: str) -> None:
+    if not isinstance(text, str):
+        raise InvalidInput(f"{what} is no text but {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{what} is no valid Unicode: {error.reason} at character {error.start}") from error
 
 
 def _outcome(op: ops.Perform, value: Any, kind: Any, what: str) -> StepCompleted | StepFailedEvent:

@@ -77,6 +77,10 @@ class DurableRecorder:
         self._start((events, done))
         return await done
 
+    async def commit_rest(self) -> None:
+        """Commits what was emitted, once no branch of the handler is left."""
+        await self._append(())
+
     async def settle(self) -> None:
         """Returns when no append is in flight any more."""
         await self._idle.wait()

@@ -23,28 +23,30 @@ def read_input(value: Any, kind: Any) -> Any:
         return value
     try:
         if isinstance(value, str) and not _takes_text(kind):
-            return msgspec.json.decode(value, type=kind)
-        return msgspec.convert(value, kind)
+            return _convert(msgspec.json.decode(value), kind)
+        return _convert(value, kind)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidInput(f"the input does not fit: {error}", hint=f"this agent takes {describe(kind)}") from error
 
 
 def as_recorded(value: Any, kind: Any, what: str) -> Any:
-    """The JSON values of a result; raises InvalidInput with what cannot be recorded."""
+    """The JSON values of a result; raises InvalidInput with what cannot be recorded.
+
+    They have been through JSON, so that what is used now is what a replay finds.
+    """
     try:
-        plain = msgspec.to_builtins(value, str_keys=True)
-        size = len(msgspec.json.encode(plain))
-        if kind is not inspect.Parameter.empty and kind is not Any and kind is not None:
-            msgspec.convert(plain, kind)
+        body = msgspec.json.encode(value)
+        plain = msgspec.json.decode(body)
+        restore(plain, kind)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"{what} does not fit its annotation: {error}") from error
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidInput(
             f"{what} cannot be recorded: {error}", hint="return text, numbers, lists, dicts, dataclasses or structs"
         ) from error
-    if size > MAX_VALUE_BYTES:
+    if len(body) > MAX_VALUE_BYTES:
         raise TooLarge(
-            f"{what} is {size} bytes long, over the limit of {MAX_VALUE_BYTES}", hint="return a reference to it"
+            f"{what} is {len(body)} bytes long, over the limit of {MAX_VALUE_BYTES}", hint="return a reference to it"
         )
     return plain
 
@@ -53,7 +55,7 @@ def restore(plain: Any, kind: Any) -> Any:
     """A recorded result as its function's annotation wants it."""
     if kind is inspect.Parameter.empty or kind is Any or kind is None:
         return plain
-    return msgspec.convert(plain, kind)
+    return _convert(plain, kind)
 
 
 def return_type(function: Callable[..., Any]) -> Any:
@@ -79,6 +81,15 @@ def schema_of(kind: Any, where: str) -> dict[str, Any] | None:
 def describe(kind: Any) -> str:
     """An annotation as a person reads it."""
     return getattr(kind, "__name__", None) or str(kind)
+
+
+def _convert(plain: Any, kind: Any) -> Any:
+    try:
+        return msgspec.convert(plain, kind)
+    except (msgspec.ValidationError, RecursionError):
+        raise
+    except Exception as error:  # a dataclass's own __post_init__ may raise anything
+        raise msgspec.ValidationError(f"{type(error).__name__}: {error}") from error
 
 
 def _takes_text(kind: Any) -> bool:

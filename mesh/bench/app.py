@@ -16,11 +16,16 @@ app = Mesh("bench", version="1")
 
 
 class Streaming(Struct, frozen=True):
-    """How many pieces of text to emit, from when on, and how far apart."""
+    """How many pieces of text to emit, from when on, and how far apart.
+
+    With `every_s` 0 they come as fast as they can; with `yielding` the handler waits one turn of the loop after each,
+    as one that reads a model does at the least.
+    """
 
     pieces: int
     begin_at: float
     every_s: float = 0.0
+    yielding: bool = False
 
 
 def stamp() -> str:
@@ -36,12 +41,14 @@ async def noop(ctx: Context, text: str) -> str:
 
 @app.agent
 async def stream(ctx: Context, order: Streaming) -> None:
-    """Emits stamps, evenly spaced or as fast as it can."""
+    """Emits stamps."""
     await asyncio.sleep(order.begin_at - time.time())
     for index in range(order.pieces):
         if order.every_s:
             await asyncio.sleep(order.begin_at + index * order.every_s - time.time())
         await ctx.emit_text(stamp())
+        if order.yielding:
+            await asyncio.sleep(0)
 
 
 @app.agent

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from typing import Final
 
 from mesh.bench import broker, cancels, reading, stage, tasks, text
 from mesh.bench.loop import run_on_loop
 from mesh.bench.options import WORKLOADS, BenchOptions
 from mesh.bench.report import Report, Row
 from mesh.bus import Bus
-from mesh.errors import InvalidInput
+from mesh.errors import InvalidInput, ServerError
 
+LIMIT_S: Final = 180.0
 Measure = Callable[[], Awaitable[list[Row]]]
 
 
 async def bench(options: BenchOptions) -> Report:
     """Measures what the options name; every process it starts has ended on return.
 
-    Raises: InvalidInput for a workload that there is not; ServerError if broker or services cannot be started.
+    Raises: InvalidInput for a workload that there is not; ServerError if broker or services cannot be started, or if
+    one workload takes minutes: something does not work then, and its speed is no question.
     """
     unknown = sorted(set(options.only) - set(WORKLOADS))
     if unknown:
@@ -30,13 +34,21 @@ async def bench(options: BenchOptions) -> Report:
     for name, what, measure in _measures(options):
         if name in options.only:
             options.progress(what)
-            rows += await measure()
+            rows += await _within_limit(what, measure)
     return Report(machine=machine, rows=tuple(rows))
 
 
 def run(options: BenchOptions) -> Report:
     """`bench` on an event loop of its own."""
     return run_on_loop(bench(options))
+
+
+async def _within_limit(what: str, measure: Measure) -> list[Row]:
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            return await measure()
+    except TimeoutError:
+        raise ServerError(f"{what}: not done after {LIMIT_S:.0f} s", hint="does `mesh run` work here?") from None
 
 
 def _measures(options: BenchOptions) -> Iterator[tuple[str, str, Measure]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct, to_builtins
 
@@ -31,23 +31,24 @@ class Arrivals(Struct):
 
 
 async def measure(store: Path | None, amounts: Amounts) -> list[Row]:
-    """One fast stream, many at once, and one at a steady pace."""
+    """One fast stream and many at once, in one go and yielding after each call; then one at a steady pace."""
+    rows: list[Row] = []
     async with stage.mesh(store) as on:
-        warm = await _streams(on, 1, amounts.pieces // 10)
-        one = await _streams(on, 1, amounts.pieces)
-        many = await _streams(on, amounts.streams, amounts.pieces_per_stream)
+        every = await _streams(on, 1, amounts.pieces // 10)
+        sent = await _deltas_sent(on, every)
+        for yielding in (False, True):
+            for streams, pieces in ((1, amounts.pieces), (amounts.streams, amounts.pieces_per_stream)):
+                seen = await _streams(on, streams, pieces, yielding=yielding)
+                every += seen
+                before, sent = sent, await _deltas_sent(on, every)
+                rows += _rate(seen, pieces, sent - before, " one turn apart" if yielding else "")
         paced = await _streams(on, 1, amounts.paced_pieces, every_s=1 / _PER_SECOND)
-        sent = [await _newest_delta(on, tails) for tails in (warm, one, many)]
-    return [
-        *_rate(one, amounts.pieces, sent[1] - sent[0]),
-        *_rate(many, amounts.pieces_per_stream, sent[2] - sent[1]),
-        *latencies(f"W3 emit_text to a tail at {_PER_SECOND}/s", paced[0].delays_s, "one stream"),
-    ]
+    return rows + latencies(f"W3 emit_text to a tail at {_PER_SECOND}/s", paced[0].delays_s, "one stream")
 
 
-def _rate(seen: list[Arrivals], pieces: int, sent: int) -> list[Row]:
+def _rate(seen: list[Arrivals], pieces: int, sent: int, how: str) -> list[Row]:
     seconds = max(one.ended for one in seen) - min(one.began for one in seen)
-    name = f"W3 {len(seen)} stream{'s' if len(seen) > 1 else ''} of {pieces:,} calls"
+    name = f"W3 {len(seen)} stream{'s' if len(seen) > 1 else ''} of {pieces:,} calls{how}"
     texts = sum(one.texts for one in seen)
     return [
         Row(name, len(seen) * pieces / seconds, "1/s", "emit_text calls whose text arrived at a tail"),
@@ -55,13 +56,15 @@ def _rate(seen: list[Arrivals], pieces: int, sent: int) -> list[Row]:
     ]
 
 
-async def _streams(on: Stage, streams: int, pieces: int, *, every_s: float = 0.0) -> list[Arrivals]:
+async def _streams(
+    on: Stage, streams: int, pieces: int, *, every_s: float = 0.0, yielding: bool = False
+) -> list[Arrivals]:
     """They begin together, when every tail has been attached."""
-    order = to_builtins(Streaming(pieces, time.time() + _ATTACH_S, every_s))
+    order = to_builtins(Streaming(pieces, time.time() + _ATTACH_S, every_s, yielding))
     return await asyncio.gather(*(_tail(on, order) for _ in range(streams)))
 
 
-async def _tail(on: Stage, order: dict[str, float]) -> Arrivals:
+async def _tail(on: Stage, order: dict[str, Any]) -> Arrivals:
     task = await on.client.submit("stream", order)
     seen, rest = Arrivals(task.id, 0.0, 0.0, [], 0), ""
     async for event in task.tail():
@@ -80,7 +83,7 @@ async def _tail(on: Stage, order: dict[str, float]) -> Arrivals:
     return seen
 
 
-async def _newest_delta(on: Stage, of: list[Arrivals]) -> int:
+async def _deltas_sent(on: Stage, by: list[Arrivals]) -> int:
     """How many deltas have been sent, up to the last one of these tasks."""
-    newest = [await on.bus.newest(on.names.deltas, on.names.delta(one.task)) for one in of]
-    return max(message.seq for message in newest if message)
+    newest = [await on.bus.newest(on.names.deltas, on.names.delta(one.task)) for one in by]
+    return max((message.seq for message in newest if message), default=0)

@@ -106,6 +106,16 @@ def claim(
             view, fresh = (view_of(entry) if entry else View(command.task)), True
 
 
+def decline(names: Subjects, command: Run, seq: int, delivered: int, delay_s: float) -> Flow[Verdict]:
+    """A worker that must not claim keeps the command for others, unless nothing is left to do."""
+    entry: Entry | None = yield Read(command.task)
+    view = view_of(entry) if entry else View(command.task)
+    decision = decide(view.head, command.wake, seq, delivered, max_attempts=1)
+    if decision in (Decision.ENDED, Decision.SPENT, Decision.SURPLUS):
+        return (yield from _no_claim(names, command, seq, view, decision))
+    return Nak(delay_s)
+
+
 def _no_claim(names: Subjects, command: Run, seq: int, view: View, decision: Decision) -> Flow[Verdict]:
     """Nothing to run: what a crash may have left unsaid is said again, then the command is removed.
 

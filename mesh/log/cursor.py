@@ -1,7 +1,7 @@
 """The cursor of a tail: where a reader stands in a task's log and in text that the log does not have yet.
 
-Opaque to callers. `<sequence>.<events of that commit>`, then for each (step, part) begun and not ended its step, part,
-attempt and offset. It holds no number of the delta stream, so it means the same on any replica.
+Opaque to callers. `<sequence>.<events of that commit>.<claims>`, then for each (step, part) begun and not ended its
+step, part, attempt and offsets. It holds no number of the delta stream, so it means the same on any replica.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ class Part:
 
 @dataclass(slots=True)
 class Position:
-    """A decoded cursor: `events` of the commit at `seq` have been seen."""
+    """A decoded cursor: `events` of the commit at `seq` have been seen, and `claims` of the task so far."""
 
     seq: int = 0
     events: int = 0
+    claims: int = 0
     parts: dict[tuple[str, int], Part] = field(default_factory=dict)
 
 
 def encode(position: Position) -> str:
     """The cursor of this position."""
-    text = f"{VERSION}-{position.seq}.{position.events}"
+    text = f"{VERSION}-{position.seq}.{position.events}.{position.claims}"
     for (step, number), part in position.parts.items():
         if part.told or part.kept:
             text += f"~{quote(step, safe='') if step else ''}:{number}:{part.attempt}:{part.told}:{part.kept}"
@@ -48,8 +49,8 @@ def decode(cursor: str) -> Position:
     try:
         if version != str(VERSION):
             raise ValueError(version)
-        seq, events = place.split(".")
-        position = Position(int(seq), int(events))
+        seq, events, claims = place.split(".")
+        position = Position(int(seq), int(events), int(claims))
         for text in parts:
             step, number, attempt, told, kept = text.split(":")
             position.parts[unquote(step), int(number)] = Part(int(attempt), int(told), int(kept))

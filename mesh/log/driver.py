@@ -135,6 +135,7 @@ class Driver:
             except BusUnavailable:
                 await self.bus.wait_connected()
             else:
+                self._storage(full=False)
                 return
             await asyncio.sleep(pause_s)
 

@@ -77,6 +77,7 @@ class Merge:
             return []
         done = self._at.events if entry.seq == self._at.seq else 0
         self._resuming = False
+        self.ended = any(event.type in task.TERMINAL for event in entry.commit.events[:done])
         out: list[TaskEvent] = []
         at = entry.commit.at
         for index, event in enumerate(entry.commit.events[done:], done + 1):
@@ -88,6 +89,7 @@ class Merge:
             elif event.type in (step.COMPLETED, step.FAILED):
                 self._forget(event.data.step)
             self._at.events = index
+            self._at.claims += event.type == task.STARTED
             self.ended = self.ended or event.type in task.TERMINAL
             out.append(self._event(event.type, event.data, at))
         held, self._held = self._held, []
@@ -97,7 +99,7 @@ class Merge:
 
     def delta(self, delta: Delta) -> list[TaskEvent]:
         """What a delta tells; one that is ahead of the text before it waits."""
-        if self.ended:
+        if self.ended or (not delta.step and delta.attempt < self._at.claims):
             return []
         part = self._part(delta.step, delta.part)
         out: list[TaskEvent] = []

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from mesh.errors import BusUnavailable
-from mesh.service import Service, ServiceConfig, find_service
+from mesh.service import Service, ServiceConfig, ServiceFactory, find_service
 
 RETRY_S: Final = 2.0
 log = structlog.get_logger("mesh.runtime")
@@ -24,7 +24,7 @@ class Fleet:
 
     def __init__(self, names: Sequence[str], config: ServiceConfig) -> None:
         self.name = "+".join(names)
-        self._members = [_Member(name, config) for name in names]
+        self._members = [_Member(name, find_service(name), config) for name in names]
         self._stopping = asyncio.Event()
 
     async def serve(self, started: Callable[[], None]) -> None:
@@ -33,49 +33,78 @@ class Fleet:
         Raises: what no waiting cures, such as AppError, PermissionDenied or StreamMismatch, in an exception group.
         """
         async with asyncio.TaskGroup() as group:
-            serving = [group.create_task(member.serve()) for member in self._members]
-            for member in self._members:
-                await member.started.wait()
-            started()
+            serving = [(member, group.create_task(member.serve())) for member in self._members]
+            announcing = group.create_task(self._announce(started))
             await self._stopping.wait()
-            for member, task in zip(reversed(self._members), reversed(serving), strict=True):
-                member.stop()
+            announcing.cancel()
+            for member, task in reversed(serving):
+                if not member.stop():
+                    task.cancel()
                 await asyncio.wait((task,))
 
     def stop(self) -> None:
         self._stopping.set()
-        for member in self._members:
-            member.give_up()
 
     def stop_now(self) -> None:
-        self.stop()
+        self._stopping.set()
         for member in self._members:
             member.stop_now()
 
     def busy(self) -> list[str]:
         return [task for member in self._members for task in member.busy()]
 
+    async def _announce(self, started: Callable[[], None]) -> None:
+        for member in self._members:
+            await member.started.wait()
+        started()
+
 
 class _Member:
     """One service of a fleet, made anew after each failure that may pass."""
 
-    def __init__(self, name: str, config: ServiceConfig) -> None:
+    def __init__(self, name: str, factory: ServiceFactory, config: ServiceConfig) -> None:
         self.started = asyncio.Event()
         self._name = name
-        self._factory = find_service(name)
+        self._factory = factory
         self._config = config
-        self._service: Service | None = None
-        self._stopping = asyncio.Event()
-        self._takes_work = False
+        self._serving: Service | None = None  # while it takes work
+        self._stopping = False
 
     async def serve(self) -> None:
-        while not self._stopping.is_set():
-            self._service = self._factory(self._config)
+        while not self._stopping:
+            service = self._factory(self._config)
             try:
-                await self._serve_once(self._service)
-            except BusUnavailable as error:
-                log.warning("the broker cannot be reached; trying again", service=self._name, error=str(error))
+                await service.serve(lambda service=service: self._begin(service))  # type: ignore[misc]
             except* BusUnavailable as group:
-                log.warning("the broker was lost; starting again", service=self._name, error=str(group.exceptions[0]))
-            await self._pause()
+                log.warning(
+                    "no broker; trying again", service=self._name, url=self._config.url, error=_first_message(group)
+                )
+            finally:
+                self._serving = None
+            if not self._stopping:
+                await asyncio.sleep(RETRY_S)
+
+    def stop(self) -> bool:
+        """Begins a drain; False if there is nothing to drain, and the member may be cancelled."""
+        self._stopping = True
+        if self._serving is None:
+            return False
+        self._serving.stop()
+        return True
+
+    def stop_now(self) -> None:
+        self._stopping = True
+        if self._serving:
+            self._serving.stop_now()
+
+    def busy(self) -> list[str]:
+        return self._serving.busy() if self._serving else []
+
+    def _begin(self, service: Service) -> None:
+        self._serving = service
         self.started.set()
+
+
+def _first_message(group: BaseExceptionGroup[BaseException]) -> str:
+    first = group.exceptions[0]
+    return _first_message(first) if isinstance(first, BaseExceptionGroup) else str(first)

@@ -44,6 +44,15 @@ class Interrupts:
         while self.count < count:
             await self._changed.wait()
 
+    async def until_done(self, task: asyncio.Task[Any], *, count: int, timeout_s: float | None = None) -> bool:
+        """Waits for a task, for `count` signals or for the time; whether the task is done."""
+        waiting = asyncio.create_task(self.wait(count))
+        try:
+            await asyncio.wait((task, waiting), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        return task.done()
+
     def cancelling(self, task: asyncio.Task[Any] | None) -> None:
         """A signal cancels this task from now on; None ends that."""
         self._victim = task

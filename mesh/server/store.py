@@ -122,7 +122,7 @@ def usable(path: Path) -> Iterator[None]:
         where = f" at {error.filename}" if error.filename not in (None, str(path)) else ""
         raise ServerError(
             f"{path} cannot be used as a store: {error.strerror}{where}",
-            hint="name a folder on a local disk with free space that you may write to",
+            hint="name a folder on a local disk with free space that you may write to (--store)",
         ) from error
 
 

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+import structlog
 
 from mesh.bus import Bus
-from mesh.errors import BusUnavailable
+from mesh.errors import BusUnavailable, StorageFull
 from schemas.agent import WorkerRecord
 
 BEAT_S: Final = 3.0
+log = structlog.get_logger("mesh.worker")
 
 
 class Presence:
@@ -34,11 +36,13 @@ class Presence:
                 await self._bus.put(self._bucket, record.worker, msgspec.json.encode(record))
             except BusUnavailable:
                 await self._bus.wait_connected()
+            except StorageFull:
+                log.warning("the presence record cannot be written: storage full", worker=record.worker)
             await asyncio.sleep(BEAT_S)
 
     async def leave(self) -> None:
-        """Deletes the record; a broker that is away lets it expire."""
+        """Deletes the record; a broker that is away or full lets it expire."""
         try:
             await self._bus.remove(self._bucket, self._record().worker)
-        except BusUnavailable:
+        except (BusUnavailable, StorageFull):
             return

@@ -7,6 +7,6 @@ from mesh.service import Service, ServiceConfig
 
 def service(config: ServiceConfig) -> Service:
     """Makes the service; the entry point of the group `mesh.services`."""
-    from services.executor.service import ExecutorService
+    from services.executor.process import ExecutorService
 
     return ExecutorService(config)

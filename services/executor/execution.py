@@ -183,6 +183,7 @@ class Execution:
             return await self._driver.drive(self._owner.release())
         if self.stop_reason is Stop.CANCEL and not await self._cancel_is_sure():
             self.stop_reason = None
+            await recorder.commit_rest()
             return None
         if self._owner.cancel_requested:
             return await self._end(TaskCanceled(reason="canceled on request"), recorder)
@@ -213,7 +214,13 @@ class Execution:
 
     async def _end(self, terminal: Struct, recorder: DurableRecorder | None = None) -> Verdict:
         before = recorder.emits.take() if recorder else ()
-        return await self._driver.drive(self._owner.end(terminal, before))
+        try:
+            return await self._driver.drive(self._owner.end(terminal, before))
+        except TooLarge:
+            if not before:
+                raise
+            await self._driver.drive(self._owner.commit(before))
+            return await self._driver.drive(self._owner.end(terminal))
 
     async def _fail(self, error: Error, recorder: DurableRecorder | None = None) -> Verdict:
         log.info("task failed", task=self.task, code=error.code, error=error.message)

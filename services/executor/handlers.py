@@ -10,7 +10,7 @@ import structlog
 from mesh.agents.durable import Lease
 from mesh.bus import LiveMessage
 from mesh.clock import rfc3339
-from mesh.log.claim import Claimant, Claimed, claim
+from mesh.log.claim import Claimant, Claimed, claim, decline
 from mesh.log.driver import Driver
 from mesh.log.head import Writer
 from mesh.log.ops import Ack, Message, Nak, Publish, Verdict
@@ -49,7 +49,7 @@ class Handlers:
             order = _run.decode(held.delivery.data)
         except (msgspec.DecodeError, RecursionError) as error:
             return await self._bury(held, f"this run command cannot be read: {error}")
-        if order.v > VERSION or self._served.version in order.not_apps:
+        if order.v > VERSION or (self._served.version in order.not_apps and not order.head.cancel):
             return await self._not_mine(held, order)
         if held.delivery.delivered > MAX_DELIVERIES and order.head.phase == "runnable":
             await self._undeliverable(order)
@@ -92,7 +92,8 @@ class Handlers:
     async def _not_mine(self, held: Held, order: Run) -> Verdict:
         if held.delivery.delivered > MAX_DELIVERIES:
             await self._undeliverable(order)
-        return Nak(NOT_MINE_DELAY_S)
+        seq, delivered = held.delivery.seq, held.delivery.delivered
+        return await self._driver.drive(decline(self._driver.names, order, seq, delivered, NOT_MINE_DELAY_S))
 
     async def _undeliverable(self, order: Run) -> None:
         """P4: the router decides whether this task can ever begin."""

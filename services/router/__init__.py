@@ -7,6 +7,6 @@ from mesh.service import Service, ServiceConfig
 
 def service(config: ServiceConfig) -> Service:
     """Makes the service; the entry point of the group `mesh.services`."""
-    from services.router.service import RouterService
+    from services.router.process import RouterService
 
     return RouterService(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 
 import msgspec
 import structlog
@@ -13,6 +14,7 @@ from mesh.errors import TooLarge
 from mesh.log.driver import Driver
 from mesh.log.ops import Ack, Message, Nak, Publish, Verdict
 from mesh.settings import Settings
+from mesh.subjects import root_of
 from mesh.worker import Held
 from schemas import command, signal
 from schemas import error as codes
@@ -26,6 +28,11 @@ from services.router import rules
 from services.router.registry import AgentRegistry
 
 KEEP_MARGIN = 0.9
+MAX_SIGNAL_ID = 256
+MAX_LETTER_TEXT = 128 * 1024
+MAX_LETTER_BYTES = 700 * 1024
+# Answers go to inboxes only: a caller must not make the router publish where the caller may not.
+_INBOX = re.compile(r"_INBOX[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)+")
 log = structlog.get_logger("mesh.router")
 
 
@@ -69,15 +76,18 @@ class Handlers:
 
     async def signal(self, held: Held) -> Verdict:
         """One message on `mesh.signal`, `mesh.fired` or `mesh.ended`."""
-        kind, _, task = held.delivery.subject.split(".")[1:]
-        if not is_task_id(task):
-            error = Error(code=codes.INVALID_INPUT, message=f"'{task}' is no task id")
+        _, kind, root, *rest = held.delivery.subject.split(".")
+        task = rest[0] if len(rest) == 1 else ""
+        if not is_task_id(task) or root != root_of(task):
+            error = Error(code=codes.INVALID_INPUT, message="this subject does not end in <root>.<task>")
             return await self._bury("invalid_subject", "-", error, held.delivery)
         try:
             if kind == "signal":
                 return await self._signal(task, held.delivery)
             if kind == "fired":
                 due = msgspec.json.decode(held.delivery.data, type=Fired)
+                if due.task != task:
+                    raise msgspec.ValidationError("it is about another task than its subject")
                 return await self._driver.drive(rules.fired(self._router, due))
         except (msgspec.DecodeError, RecursionError) as error:
             wrong = Error(code=codes.INVALID_INPUT, message=f"the body of this {kind} cannot be read: {error}")
@@ -86,23 +96,31 @@ class Handlers:
 
     async def _signal(self, task: str, delivery: Delivery) -> Verdict:
         request = msgspec.json.decode(delivery.data, type=TaskSignal)
-        if request.kind == signal.CANCEL:
-            answer: Answer | Nak = await self._driver.drive(rules.cancel(self._router, task, request))
-        elif request.kind == signal.STEER:
-            answer = await self._driver.drive(rules.steer(self._router, task, request, delivery.delivered))
-        else:
-            error = Error(
-                code=codes.INVALID_INPUT, message=f"'{request.kind}' is no kind of task signal", hint="cancel or steer"
-            )
-            answer = Answer(task=task, outcome="refused", error=error)
+        try:
+            answer = await self._answer(task, request, delivery.delivered)
+        except TooLarge as error:
+            answer = Answer(task=task, outcome="refused", error=error.to_error())
         if isinstance(answer, Nak):
             return answer
         if answer.error is not None:
             await self._bury("refused_signal", task, answer.error, delivery)
-        if request.reply:
+        if _INBOX.fullmatch(request.reply):
             await self._driver.bus.send(request.reply, msgspec.json.encode(answer))
         log.info("signal", task=task, kind=request.kind, outcome=answer.outcome)
         return Ack()
+
+    async def _answer(self, task: str, request: TaskSignal, delivered: int) -> Answer | Nak:
+        if len(request.id) > MAX_SIGNAL_ID:
+            error = Error(code=codes.INVALID_INPUT, message=f"`$.id` must be at most {MAX_SIGNAL_ID} characters long")
+            return Answer(task=task, outcome="refused", error=error)
+        if request.kind == signal.CANCEL:
+            return await self._driver.drive(rules.cancel(self._router, task, request))
+        if request.kind == signal.STEER:
+            return await self._driver.drive(rules.steer(self._router, task, request, delivered))
+        error = Error(
+            code=codes.INVALID_INPUT, message=f"'{request.kind[:64]}' is no kind of task signal", hint="cancel or steer"
+        )
+        return Answer(task=task, outcome="refused", error=error)
 
     async def _opening(self, agent: str, read: Admission | Refusal, delivery: Delivery) -> TaskAccepted | TaskRejected:
         if isinstance(read, Refusal):
@@ -149,11 +167,19 @@ def _rejected(
 
 
 def _letter(task: str, error: Error, delivery: Delivery) -> DeadLetter:
-    try:
-        body, encoding = delivery.data.decode(), "utf-8"
-    except UnicodeDecodeError:
-        body, encoding = base64.b64encode(delivery.data).decode(), "base64"
+    body, encoding = _readable(delivery.data)
     return DeadLetter(
         v=VERSION, task=task, error=error, subject=delivery.subject, at=rfc3339(delivery.at),
         headers=dict(delivery.headers) if delivery.headers else None, body=body, encoding=encoding,
+        size=len(delivery.data),
     )  # fmt: skip
+
+
+def _readable(data: bytes) -> tuple[str, str]:
+    """A body as a letter can hold it: escaped in JSON, text may grow sixfold, base64 by a third."""
+    if len(data) <= MAX_LETTER_TEXT:
+        try:
+            return data.decode(), "utf-8"
+        except UnicodeDecodeError:
+            pass
+    return base64.b64encode(data[:MAX_LETTER_BYTES]).decode(), "base64"

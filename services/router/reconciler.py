@@ -65,7 +65,11 @@ class Reconciler:
         names = self._router.names
         open_tasks: dict[str, View] = {}
         async for message in self._bus.last_per_subject(names.tasks, f"{names.prefix}.task.>"):
-            view = view_of(entry_of(message))
+            try:
+                view = view_of(entry_of(message))
+            except msgspec.DecodeError as error:
+                log.error("a log cannot be read", subject=message.subject, seq=message.seq, error=str(error))
+                continue
             if view.head.phase in ("runnable", "running") and (among is None or among.get(view.task) == view):
                 open_tasks[view.task] = view
         if not open_tasks:

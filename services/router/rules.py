@@ -43,6 +43,7 @@ from schemas.task import (
 )
 
 MAX_SIGNAL_WAITS: Final = 60
+MAX_REASON: Final = 1000
 SIGNAL_WAIT_S: Final = 1.0
 FIRST_RESUME_S: Final = 5.0
 LAST_RESUME_S: Final = 300.0
@@ -146,9 +147,10 @@ def timer(
 
 def cancel(router: Router, task: str, request: TaskSignal) -> Flow[Answer]:
     """X1 to X3: stop now, then the log, then the follow-ups."""
-    yield Tell(router.names.cancel(task), Broadcast(task=task, reason=request.reason))
-    asked = event(CancelRequested(id=request.id, reason=request.reason))
-    over = TaskCanceled(reason=request.reason)
+    reason = request.reason[:MAX_REASON]
+    yield Tell(router.names.cancel(task), Broadcast(task=task, reason=reason))
+    asked = event(CancelRequested(id=request.id, reason=reason))
+    over = TaskCanceled(reason=reason)
     while True:
         newest: Entry | None = yield Read(task)
         if newest is None:

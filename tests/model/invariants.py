@@ -1,10 +1,11 @@
 """What must hold in every log, and what an acknowledgement may leave behind.
 
-Written from the architecture's invariants and the events alone, not from the heads: the heads are among what is checked.
+Written from the architecture's invariants and the events alone, not from the heads: these are among what is checked.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from mesh.log.head import EXECUTOR, WAKES, Entry, fold
@@ -66,31 +67,51 @@ def _check_once(events: list[Event]) -> str | None:
 
 def _check_claims(entries: tuple[Entry, ...], max_attempts: int) -> str | None:
     """Claims serve the newest wake under one cover, and only the newest claim's owner writes as one."""
-    phase, wake, cover, claim, starts = "none", 0, 0, -1, 0
+    turns = _Turns(max_attempts)
     for n, entry in enumerate(entries):
         for each in entry.commit.events:
-            kind, by = each.type, entry.commit.by
-            if kind == task.STARTED:
-                if each.data.wake != wake:
-                    return "a claim serves another wake than the newest"
-                if phase == "running" and each.data.cover != cover:
-                    return "R4: the cover changed within a wake"
-                if phase not in ("runnable", "running"):
-                    return f"a claim of a task that is {phase}"
-                phase, cover, claim, starts = "running", each.data.cover, n, starts + 1
-                if starts > max_attempts:
-                    return "P1: more starts without progress than attempts"
-                continue
-            if by.startswith(EXECUTOR) and not _is_exhausted(each):
-                if by != f"{EXECUTOR}/{claim}" or phase != "running":
-                    return f"R6: a fenced writer's '{kind}' is in the log"
-                starts = starts - 1 if kind == task.RELEASED else 0
-                claim = n if kind == task.RELEASED else claim
-            if kind == task.SUSPENDED:
-                phase = "suspended"
-            elif kind in (task.ACCEPTED, task.RESUMED) or (kind in WAKES and phase == "suspended"):
-                phase, wake = "runnable", n
+            wrong = turns.take(n, entry.commit.by, each)
+            if wrong:
+                return wrong
     return None
+
+
+@dataclass
+class _Turns:
+    """Whose turn it is, event by event."""
+
+    max_attempts: int
+    phase: str = "none"
+    wake: int = 0
+    cover: int = 0
+    claim: int = -1
+    starts: int = 0
+
+    def take(self, n: int, by: str, each: Event) -> str | None:
+        """What is wrong with this event of commit `n`."""
+        if each.type == task.STARTED:
+            return self._start(n, each.data)
+        if by.startswith(EXECUTOR) and not _is_exhausted(each):
+            if by != f"{EXECUTOR}/{self.claim}" or self.phase != "running":
+                return f"R6: a fenced writer's '{each.type}' is in the log"
+            self.starts = self.starts - 1 if each.type == task.RELEASED else 0
+        if each.type == task.RELEASED:
+            self.claim = n
+        elif each.type == task.SUSPENDED:
+            self.phase = "suspended"
+        elif each.type in (task.ACCEPTED, task.RESUMED) or (each.type in WAKES and self.phase == "suspended"):
+            self.phase, self.wake = "runnable", n
+        return None
+
+    def _start(self, n: int, started: task.TaskStarted) -> str | None:
+        if started.wake != self.wake:
+            return "a claim serves another wake than the newest"
+        if self.phase == "running" and started.cover != self.cover:
+            return "R4: the cover changed within a wake"
+        if self.phase not in ("runnable", "running"):
+            return f"a claim of a task that is {self.phase}"
+        self.phase, self.cover, self.claim, self.starts = "running", started.cover, n, self.starts + 1
+        return "P1: more starts without progress than attempts" if self.starts > self.max_attempts else None
 
 
 def _is_exhausted(each: Event) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -166,7 +166,7 @@ class Moves:
             elif isinstance(op, ReadAfter) and kind in ("conflict", "stored", "after"):
                 answer = ("after", log, process.lost)
                 process = process._replace(lost=-1)
-            elif isinstance(op, Read | ReadAfter) and kind in ("start", "after") and not self.scenario.stale_reads:
+            elif isinstance(op, Read | ReadAfter) and kind in ("start", "after"):
                 answer = ("read" if isinstance(op, Read) else "after", log, process.lost)
             else:
                 return self.tables.process(process)
@@ -176,7 +176,10 @@ class Moves:
         label = f"{self._name(process)}: append {' + '.join(e.type for e in op.commit.events)}"
         last = len(self.tables.logs.entries[log])
         unknown = Move(
-            f"{label} -> NO ANSWER, not stored", self._next(process, log, ("unknown",)), cost=Budget.LOST_ACKS, helps=False
+            f"{label} -> NO ANSWER, not stored",
+            self._next(process, log, ("unknown",)),
+            cost=Budget.LOST_ACKS,
+            helps=False,
         )
         moves = [unknown]
         if op.expected != last and self.scenario.fenced:
@@ -210,13 +213,8 @@ class Moves:
 
     def _read(self, process: Process, op: Read | ReadAfter, log: int) -> list[Move]:
         kind = "read" if isinstance(op, Read) else "after"
-        shown = self.tables.logs.prefixes[log] if self.scenario.stale_reads else (log,)
-        name = self._name(process)
-        moves = []
-        for prefix in shown:
-            size = len(self.tables.logs.entries[prefix])
-            target = self._next(process, log, (kind, prefix, process.lost))
-            moves.append(Move(f"{name}: read -> {size} commits" + ", STALE" * (prefix != log), target))
+        name, size = self._name(process), len(self.tables.logs.entries[log])
+        moves = [Move(f"{name}: read -> {size} commits", self._next(process, log, (kind, log, process.lost)))]
         if process.role:
             blank = self._next(process, log, (kind, 0, -1))
             moves.append(Move(f"{name}: read -> NO LOG", blank, cost=Budget.BLANKS, used=1, helps=False))
@@ -229,15 +227,17 @@ class Moves:
         if whole.publishes:
             moves.append(
                 replace(
-                    done, label=f"{whole.label}, TWICE", publishes=whole.publishes * 2, cost=Budget.LOST_ACKS, helps=False
+                    done,
+                    label=f"{whole.label}, TWICE",
+                    publishes=whole.publishes * 2,
+                    cost=Budget.LOST_ACKS,
+                    helps=False,
                 )
             )
         if len(op.messages) > 1:
             for message in op.messages:
                 part = self._publishing(process, (message,))
-                moves.append(
-                    replace(part, label=f"{part.label}, then CRASH", cost=Budget.CRASHES, used=1, helps=False)
-                )
+                moves.append(replace(part, label=f"{part.label}, then CRASH", cost=Budget.CRASHES, used=1, helps=False))
         return moves
 
     def _publishing(self, process: Process, messages: tuple[Message, ...]) -> Move:
@@ -283,10 +283,14 @@ class Moves:
         return moves
 
     def _perform(self, process: Process, op: Perform, log: int) -> list[Move]:
-        did = self.tables.fact(f"did {op.step}")
-        once = did if op.step.startswith("once") else 0
-        target = self._next(process, log, ("performed",))
-        return [Move(f"{self._name(process)}: PERFORM '{op.step}'", target, facts=did if once else 0, once=once)]
+        did = self.tables.fact(f"did {op.step}") if op.step.startswith("once") else 0
+        kind, seen = self.tables.histories.table.values[process.history][1][:2]
+        wrong = kind == "read" and invariants.has_result(self.tables.logs.entries[seen], op.step)
+        violation = (
+            f"invariant 2: step '{op.step}' is made again, by a worker that has seen its result" if wrong else None
+        )
+        label = f"{self._name(process)}: PERFORM '{op.step}'"
+        return [Move(label, self._next(process, log, ("performed",)), facts=did, once=did, violation=violation)]
 
     def _tick(self, process: Process, op: Tick, log: int) -> list[Move]:
         if len(self.tables.logs.entries[log]) <= op.seen:
@@ -355,5 +359,3 @@ def _asks_for(queue: tuple[int, ...], tables: Registers, head: Head) -> bool:
     if head.phase == "running":
         return any(tables.seq(m) == head.cover for m in runs)
     return any(tables.sent(m).body.wake == head.wake for m in runs)
-
-

@@ -199,7 +199,7 @@ def execute(site: Site, task: str, body: Run, at: At) -> Process:
     claimed = yield from site.flows.claim(NAMES, writer, who, body, at.seq, at.delivered)
     if not isinstance(claimed, Claimed):
         return claimed
-    writer.by = f"executor/{claimed.commit.n}"
+    writer.by = f"executor/{claimed.claim}"
     owner = site.flows.owner(NAMES, writer, claimed)
     try:
         return (yield from Play(site, task, owner).run())
@@ -256,7 +256,7 @@ class Play:
             if self.site.version in part.versions:
                 return (yield from self.site.flows.changed(self))
         elif isinstance(part, Hang):
-            entry = yield Hangs(self.task, self.owner.claimed.n)
+            entry = yield Hangs(self.task, self.owner.claim)
             self.owner.see(view_of(entry))
         else:
             yield Dies(self.task)
@@ -345,5 +345,3 @@ class Flows:
     changed: Callable[[Play], Process] = changed
     undeliverable: Callable[[str], Process] = undeliverable
     execute: Callable[[Site, str, Run, At], Process] = execute
-
-

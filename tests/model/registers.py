@@ -116,5 +116,3 @@ class Registers:
 
     def fact_names(self, facts: int) -> list[str]:
         return [name for i, name in enumerate(self.facts.values) if facts >> i & 1]
-
-

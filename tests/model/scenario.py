@@ -56,7 +56,6 @@ class Scenario:
     able: bool = True
     reconciler: bool = False
     fenced: bool = True
-    stale_reads: bool = False
 
 
 def submit(body: str = "a", *, deadline: bool = False, parent: str | None = None, task: str = TASK) -> Sent:

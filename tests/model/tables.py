@@ -45,7 +45,6 @@ class Logs:
         self.known: dict[tuple[int, Commit], int] = {}
         self.entries: list[tuple[Entry, ...]] = [()]
         self.heads: list[Head] = [Head()]
-        self.prefixes: list[tuple[int, ...]] = [(0,)]
         self.covers: list[frozenset[int]] = [frozenset()]
 
     def add(self, log: int, commit: Commit) -> int:
@@ -57,7 +56,6 @@ class Logs:
             entries = self.entries[log]
             self.entries.append((*entries, Entry(len(entries) + 1, commit)))
             self.heads.append(commit.head)
-            self.prefixes.append((*self.prefixes[log], number))
             self.covers.append(self.covers[log] | {commit.head.cover})
         return number
 

@@ -1,7 +1,7 @@
 """The broker, its clients and the services as one model that can be searched.
 
-A state is `(logs, queue, processes, timers, facts, budget)`, all small integers. What a process can do depends on itself
-and on its task's log alone, so its moves are worked out once for each such pair (`moves.py`) and applied here.
+A state is `(logs, queue, processes, timers, facts, budget)`, all small integers. What a process can do depends on
+itself and on its task's log alone, so its moves are worked out once for each such pair (`moves.py`) and applied here.
 
 Merged into one step, because nothing that others can see lies between: a delivery and its first read; a refused append
 (once refused it always is) and the reads after it; an own append and the read after it; a drop and what went before.
@@ -16,7 +16,27 @@ from tests.model.tables import Delivered, Sent
 State = tuple[
     tuple[int, ...], tuple[int, ...], tuple[tuple[int, ...], ...], tuple[int, ...], int, tuple[int, ...]
 ]  # fmt: skip
+MAX_USED = 9
 Found = tuple[str, State, bool, str | None]
+
+
+def _broken(move: Move, facts: int, budget: tuple[int, ...]) -> str | None:
+    """What this move breaks, given what has happened so far."""
+    if move.once & facts:
+        return "invariant 3: an effect that must not be repeated was performed twice"
+    if move.owes & ~facts:
+        return "invariant 6: another body under the same id was dropped without a dead letter"
+    if move.takeovers > budget[Budget.USED]:
+        return "a take-over that no fault caused"
+    return None
+
+
+def _spent(budget: tuple[int, ...], cost: int, used: int) -> tuple[int, ...]:
+    spent = list(budget)
+    if cost >= 0:
+        spent[cost] -= 1
+    spent[Budget.USED] = min(MAX_USED, spent[Budget.USED] + used)
+    return tuple(spent)
 
 
 class World:
@@ -64,27 +84,17 @@ class World:
         logs, queue, groups, timers, facts, budget = state
         if move.when is not None and not move.when(queue, self.tables):
             return
-        violation = move.violation
-        if move.once & facts:
-            violation = "invariant 3: an effect that must not be repeated was performed twice"
-        elif move.owes & ~facts:
-            violation = "invariant 6: another body under the same id was dropped without a dead letter"
+        violation = move.violation or _broken(move, facts, budget)
         if move.log >= 0:
             at = self.tables.task_of[process]
             logs = (*logs[:at], move.log, *logs[at + 1 :])
-            if move.takeovers > budget[Budget.USED]:
-                violation = violation or "a take-over that no fault caused"
         if move.cost >= 0 or move.used:
-            spent = list(budget)
-            if move.cost >= 0:
-                spent[move.cost] -= 1
-            spent[Budget.USED] += move.used
-            budget = tuple(spent)
-        members = [p for p in groups[role] if p != process]
-        members += [process] * (len(groups[role]) - len(members) - 1)
+            budget = _spent(budget, move.cost, move.used)
+        members = list(groups[role])
+        members.remove(process)
         if move.process >= 0:
             members.append(move.process)
-        members.sort()
+            members.sort()
         groups = (*groups[:role], tuple(members), *groups[role + 1 :])
         if move.acks:
             message = self.tables.processes.values[process].message
@@ -142,7 +152,7 @@ class World:
                 after = self._make_late(groups, message) if again else groups
                 spent = budget
                 if again:
-                    spent = tuple([b - (i == Budget.PAUSES) + (i == Budget.USED) for i, b in enumerate(budget)])
+                    spent = _spent(budget, Budget.PAUSES, 1)
                 for process in self.moves.begin(role, message, budget[Budget.VERSION], logs, groups):
                     group = after[role] if process < 0 else tuple(sorted((*after[role], process)))
                     target = (logs, queue, (*after[:role], group, *after[role + 1 :]), timers, facts, spent)
@@ -163,7 +173,7 @@ class World:
             robbed = groups
             for message in queue:
                 robbed = self._make_late(robbed, message) if t.kind(message) == "run" else robbed
-            spent = tuple([b - (i == Budget.PURGES) + (i == Budget.USED) for i, b in enumerate(budget)])
+            spent = _spent(budget, Budget.PURGES, 1)
             found.append(("PURGE of the run commands", (logs, kept, robbed, timers, facts, spent), False, None))
         if self.scenario.deploys and budget[Budget.VERSION] == 1:
             found.append(("app version 2 is deployed", (*state[:5], (*budget[:7], 2)), True, None))
@@ -200,5 +210,3 @@ class World:
         lines.append(f"  timers: {', '.join(str(t.contents.values[c]) for c in timers) or 'none'}")
         lines.append(f"  facts: {', '.join(t.fact_names(facts)) or 'none'}; budget {Budget.said(budget)}")
         return "\n".join(lines)
-
-

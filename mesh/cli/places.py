@@ -1,0 +1,95 @@
+"""The mesh that a client command talks to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from mesh.bus import Bus
+from mesh.cli.notes import Notes
+from mesh.cli.options import STORE
+from mesh.client import Client
+from mesh.errors import BusUnavailable, StoreLocked
+from mesh.find import Place, find_place
+from mesh.runtime import embedded
+from mesh.server import EmbeddedServer
+from mesh.settings import settings_from
+from mesh.subjects import Subjects
+
+EMBEDDED: Final = "the embedded server"
+
+
+class Reachable(Struct, frozen=True):
+    """A mesh that answers, and its names."""
+
+    place: Place
+    names: Subjects
+
+    @property
+    def url(self) -> str:
+        """Where to connect to."""
+        return self.place.url
+
+    @property
+    def asleep(self) -> bool:
+        """Whether only its store is there, with no service at work."""
+        return self.place.named_by == EMBEDDED
+
+
+@asynccontextmanager
+async def connected(server: str | None) -> AsyncIterator[Client]:
+    """A client of the mesh that is running."""
+    prefix = settings_from(os.environ).prefix
+    place = await find_place(server, os.environ, store=STORE, prefix=prefix)
+    async with Client.connect(place.url, prefix=prefix) as client:
+        yield client
+
+
+@asynccontextmanager
+async def readable(server: str | None, store: Path) -> AsyncIterator[Reachable]:
+    """A mesh whose logs can be read: a running one, else a broker on the store for as long as that takes.
+
+    Raises: BusUnavailable where there is neither.
+    """
+    names = Subjects(settings_from(os.environ).prefix)
+    if (store / "jetstream").is_dir():
+        async with found_or_embedded(server, store, names.prefix) as place:
+            yield Reachable(place, names)
+    else:
+        yield Reachable(await find_place(server, os.environ, store=store, prefix=names.prefix), names)
+
+
+@asynccontextmanager
+async def found_or_embedded(
+    server: str | None, store: Path, prefix: str, notes: Notes | None = None
+) -> AsyncIterator[Place]:
+    """The mesh that is running, else an embedded broker on the store while the block runs."""
+    async with AsyncExitStack() as stack:
+        try:
+            place = await find_place(server, os.environ, store=store, prefix=prefix)
+        except BusUnavailable:
+            try:
+                url = await stack.enter_async_context(embedded(EmbeddedServer(store), (notes or Notes()).warn))
+            except StoreLocked:
+                # Another command has begun at the same moment; its broker will do.
+                place = await find_place(server, os.environ, store=store, prefix=prefix)
+            else:
+                place = Place(url, EMBEDDED)
+                if notes:
+                    notes.say(f"no mesh is running: this one is on {store}, for the time of this task")
+        yield place
+
+
+@asynccontextmanager
+async def connected_bus(url: str, name: str) -> AsyncIterator[Bus]:
+    """A bus, for what a client does not offer."""
+    bus = await Bus.connect(url, name=name)
+    try:
+        yield bus
+    finally:
+        await bus.aclose()

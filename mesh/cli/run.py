@@ -1,0 +1,45 @@
+"""`mesh run`: one task, from its submit to its result."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mesh.cli import options
+
+EXAMPLES = """\b
+Examples:
+  mesh run hello "otters"                        the built-in demo agent
+  mesh run report "otters" --app app.py:app      an agent of your own
+  cat notes.txt | mesh run report - --app app.py:app
+  mesh run report "otters" --json | jq .type
+
+\b
+Stdout has the agent's text only, everything else is on stderr. Where no mesh is running, one is started on
+./.mesh for the duration; `mesh show TASK` works afterwards. The first Ctrl-C cancels the task, the second leaves.
+"""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command(epilog=EXAMPLES)(run)
+
+
+def run(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.", show_default=False)],
+    input: Annotated[
+        str, typer.Argument(metavar="INPUT", help="Text or JSON; - reads it from stdin.", show_default=False)
+    ],
+    app: options.App = None,
+    server: options.Server = None,
+    store: options.Store = options.STORE,
+    json: options.Json = False,
+) -> None:
+    """Run a task and print what the agent says."""
+    from mesh.cli.input import read_text
+    from mesh.cli.outcome import leave_with
+    from mesh.cli.running import Request, run_task
+
+    request = Request(agent=agent, input=read_text(input), app=app, server=server, store=store, json=json)
+    leave_with(run_task(request))

@@ -1,0 +1,153 @@
+"""The work of `mesh run`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, redirect_stdout
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from mesh.cli.notes import Notes
+from mesh.cli.outcome import LEFT
+from mesh.cli.output import Outlet
+from mesh.cli.places import EMBEDDED, found_or_embedded
+from mesh.cli.printer import Follower, JsonPrinter, Printer, TextPrinter
+from mesh.cli.served import Served, load_served
+from mesh.client import Client
+from mesh.errors import BusUnavailable, MeshError
+from mesh.find import Place, has_gone, raise_when_gone
+from mesh.runtime import Fleet, Interrupts, serving
+from mesh.service import ServiceConfig
+from mesh.settings import settings_from
+from schemas.ids import new_id
+
+PATIENCE_S: Final = 3.0
+GONE_S: Final = 1.0
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """What the command line asks for."""
+
+    agent: str
+    input: str
+    app: str | None
+    server: str | None
+    store: Path
+    json: bool
+
+
+async def run_task(request: Request) -> int:
+    """Submits, shows and, on a signal, cancels one task; the exit code."""
+    # Stdout is the agent's text: what an app prints while it is imported or runs goes to stderr.
+    out = Outlet(sys.stdout)
+    with redirect_stdout(sys.stderr):
+        async with Interrupts() as interrupts:
+            return await _Run(request, out, interrupts).carry()
+
+
+class _Run:
+    """One task of the command line.
+
+    If the mesh it found was that of another command in this folder, and that one ends first, this one starts a mesh on
+    the same store and goes on from its cursor.
+    """
+
+    def __init__(self, request: Request, out: Outlet, interrupts: Interrupts) -> None:
+        self._request = request
+        self._settings = settings_from(os.environ)
+        self._interrupts = interrupts
+        self._notes = Notes()
+        self._printer: Printer = JsonPrinter(out) if request.json else TextPrinter(out, self._notes)
+        self._served = load_served(request.app) if request.app else None
+        self._follower = Follower(new_id(int(time.time() * 1000)))
+        self._place: Place | None = None
+        self._submitted = False
+
+    async def carry(self) -> int:
+        """Follows the task to its end, on one mesh after the other if need be."""
+        while True:
+            self._interrupts.cancelling(asyncio.current_task())
+            try:
+                async with self._mesh() as place, Client.connect(place.url, prefix=self._settings.prefix) as client:
+                    await self._submit(client)
+                    return await self._watch(client, place)
+            except* BusUnavailable:
+                if not self._can_take_over():
+                    raise
+
+    @asynccontextmanager
+    async def _mesh(self) -> AsyncIterator[Place]:
+        """A mesh that serves the app while the block runs."""
+        request, settings = self._request, self._settings
+        async with found_or_embedded(request.server, request.store, settings.prefix, self._notes) as place:
+            self._place = place
+            services = ["executor"] if self._served else []
+            if place.named_by == EMBEDDED:
+                services = ["router", "executor"]
+                self._served = self._served or self._demo()
+            if self._served is None:
+                yield place
+                return
+            app, version = self._served.app, self._served.version
+            config = ServiceConfig(url=place.url, settings=settings, app=app, app_version=version)
+            async with serving(Fleet(services, config), self._notes.warn):
+                yield place
+
+    def _demo(self) -> Served:
+        demo = load_served(None)
+        self._notes.say(f"no --app is given: using the built-in demo app (offline, no keys), agents: {demo.agents}")
+        return demo
+
+    async def _submit(self, client: Client) -> None:
+        if not self._submitted:
+            await client.submit(self._request.agent, self._request.input, task_id=self._follower.id)
+            self._submitted = True
+            self._notes.say(f"task {self._follower.id}")
+
+    async def _watch(self, client: Client, place: Place) -> int:
+        """Shows the task to its end; the first signal cancels it, the second leaves."""
+        follower, interrupts = self._follower, self._interrupts
+        interrupts.cancelling(None)
+        events = client.task(follower.id).tail(follower.cursor)
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(follower.follow(events, self._printer))
+            beside = [
+                group.create_task(_complain(follower, self._notes)),
+                group.create_task(_cancel_on_signal(client, follower.id, interrupts, self._notes)),
+                group.create_task(raise_when_gone(place, self._request.store, patience_s=GONE_S)),
+            ]
+            await interrupts.until_done(following, count=interrupts.count + 2)
+            for other in (following, *beside):
+                other.cancel()
+        interrupts.cancelling(asyncio.current_task())
+        if not following.cancelled():
+            return following.result()
+        self._notes.warn(f"left; the task goes on where its app is served: mesh tail {follower.id}")
+        return LEFT
+
+    def _can_take_over(self) -> bool:
+        if self._place is None or not has_gone(self._place, self._request.store):
+            return False
+        return self._served is not None or self._request.agent in load_served(None).app.agents
+
+
+async def _complain(follower: Follower, notes: Notes) -> None:
+    """Says what is missing if nothing happens for a while."""
+    await asyncio.sleep(PATIENCE_S)
+    if reason := follower.waits_for():
+        notes.warn(reason)
+
+
+async def _cancel_on_signal(client: Client, id: str, interrupts: Interrupts, notes: Notes) -> None:
+    await interrupts.wait(interrupts.count + 1)
+    notes.say("canceling; Ctrl-C again leaves at once")
+    try:
+        await client.cancel(id, "Ctrl-C")
+    except MeshError as error:
+        notes.warn(str(error))

@@ -1,0 +1,35 @@
+"""The app that a command serves."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from mesh.agents.app import Mesh
+
+
+class Served(Struct, frozen=True):
+    """An app and its version; `target` is None for the built-in demo."""
+
+    app: Mesh
+    version: str
+    target: str | None
+
+    @property
+    def agents(self) -> str:
+        """The names of its agents."""
+        return ", ".join(sorted(self.app.agents)) or "none"
+
+
+def load_served(target: str | None) -> Served:
+    """Imports the app that `target` names, or takes the demo.
+
+    Raises: AppError with what to change.
+    """
+    if target is None:
+        from mesh.demo import app
+
+        return Served(app, app.version or "", None)
+    from mesh.loader import load, source_digest, sources
+
+    loaded = load(target, Mesh)
+    return Served(loaded, loaded.version or source_digest(*sources(target)), target)

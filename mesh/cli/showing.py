@@ -1,0 +1,89 @@
+"""The work of `mesh show`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import typer
+
+from mesh.cli.input import checked_id
+from mesh.cli.outcome import COMPLETED
+from mesh.cli.output import Outlet
+from mesh.cli.places import connected_bus, readable
+from mesh.log.head import Entry
+from mesh.log.reading import read_log
+from mesh.logs import colourful
+from mesh.registry import Registry, read_registry
+from schemas.envelope import Event, Head
+from schemas.task import TaskAccepted
+
+MAX_VALUE_CHARS: Final = 200
+
+
+async def show_task(id: str, *, server: str | None, store: Path, json: bool) -> int:
+    """Prints the log; the exit code."""
+    out = Outlet(sys.stdout)
+    async with readable(server, store) as mesh, connected_bus(mesh.url, "show") as bus:
+        entries = await read_log(bus, mesh.names, checked_id(id))
+        registry = Registry() if json else await read_registry(bus, mesh.names)
+    if json:
+        for entry in entries:
+            line = msgspec.json.encode({"seq": entry.seq, "commit": entry.commit})
+            await out.write(line.decode() + "\n")
+        return COMPLETED
+    colour = colourful(sys.stdout, os.environ)
+    await out.write("\n".join([*_heading(id, entries, registry, colour), *_commits(entries, colour)]) + "\n")
+    return COMPLETED
+
+
+def _heading(id: str, entries: list[Entry], registry: Registry, colour: bool) -> list[str]:
+    opening, head = entries[0].commit.events[0].data, entries[-1].commit.head
+    state = entries[-1].commit.events[-1].type.removeprefix("task.") if head.phase == "ended" else head.phase
+    lines = [f"{_bold('task ' + id, colour)}  {state}"]
+    if isinstance(opening, TaskAccepted):
+        context = f", context {opening.context_id}" if opening.context_id else ""
+        lines.append(f"agent {opening.agent} of pool {opening.pool}, for {opening.owner}{context}")
+        if head.phase == "runnable" and not registry.workers_of(opening.pool):
+            lines.append(f"it waits: no worker serves pool {opening.pool} now; start one with `mesh service executor`")
+    return lines
+
+
+def _commits(entries: list[Entry], colour: bool) -> list[str]:
+    lines = []
+    for entry in entries:
+        commit = entry.commit
+        lines.append("")
+        lines.append(_dim(f"#{entry.seq}  commit {commit.n}  {commit.at}  {commit.by}", colour))
+        lines += [_event(event, colour) for event in commit.events]
+        lines.append(_dim(f"  → {_head(commit.head)}", colour))
+    return lines
+
+
+def _event(event: Event, colour: bool) -> str:
+    data = msgspec.json.decode(msgspec.json.encode(event.data))
+    values = "  ".join(f"{key}={_value(value)}" for key, value in data.items())
+    return f"  {_bold(event.type, colour)}  {values}".rstrip()
+
+
+def _value(value: Any) -> str:
+    text = value if isinstance(value, str) and value.isprintable() and " " not in value and value else None
+    text = text or msgspec.json.encode(value).decode()
+    return text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}… ({len(text)} characters)"
+
+
+def _head(head: Head) -> str:
+    fields = msgspec.to_builtins(head)
+    phase = fields.pop("phase", head.phase)
+    return " ".join([phase, *(f"{key}={_value(value)}" for key, value in fields.items())])
+
+
+def _bold(text: str, colour: bool) -> str:
+    return typer.style(text, bold=True) if colour else text
+
+
+def _dim(text: str, colour: bool) -> str:
+    return typer.style(text, dim=True) if colour else text

@@ -1,0 +1,193 @@
+"""A whole mesh in one process: a real broker, routers and executors, and a client."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import tempfile
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final, Self
+
+import msgspec
+
+from mesh.agents.app import Agent, Mesh
+from mesh.bus import Bus, Observer
+from mesh.client import Client, Result
+from mesh.log.head import Entry
+from mesh.log.reading import read_log
+from mesh.server import EmbeddedServer
+from mesh.service import Service, ServiceConfig, find_service
+from mesh.settings import Settings
+from mesh.streams import definitions
+from mesh.subjects import Subjects
+
+STOP_S: Final = 5.0
+RESULT_S: Final = 30.0
+
+
+class Serving:
+    """One service that runs in this process, until it is stopped or cut off."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._started = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Returns when it takes work; raises what it raises if it ends before."""
+        self._task = asyncio.create_task(self.service.serve(self._started.set), name=self.service.name)
+        waiting = asyncio.create_task(self._started.wait())
+        try:
+            await asyncio.wait((self._task, waiting), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if self._task.done():
+            await self._task
+
+    async def drain(self) -> None:
+        """Lets it end what it holds."""
+        self.service.stop()
+        await self._wait()
+
+    async def stop(self) -> None:
+        """Lets it hand back what it holds; cuts it off if that takes too long."""
+        self.service.stop_now()
+        await self._wait(STOP_S)
+
+    async def cut_off(self) -> None:
+        """Ends it where it stands, as near to a crash as one process allows; `Processes` has the real one."""
+        if self._task is not None:
+            self._task.cancel()
+        await self._wait()
+
+    async def _wait(self, timeout_s: float | None = None) -> None:
+        if self._task is None:
+            return
+        task, self._task = self._task, None
+        await asyncio.wait((task,), timeout=timeout_s)
+        task.cancel()
+        await asyncio.wait((task,))
+        if not task.cancelled():
+            task.result()
+
+
+class LocalMesh:
+    """A mesh in this process while the block runs; the broker is a real one.
+
+    Without a `server` it starts one of its own on `store`, or on a folder that is removed afterwards. With a `server`
+    that is shared, it takes a prefix of its own there, unless `prefix` or `settings` name one, and removes everything
+    under that when it leaves. With `routers` and `executors` 0 it serves nothing until `start` is called.
+
+        async with LocalMesh(app) as mesh:
+            result = await mesh.run("report", "otters")
+    """
+
+    client: Client
+    bus: Bus
+
+    def __init__(
+        self,
+        app: Mesh | None = None,
+        *,
+        settings: Settings | None = None,
+        prefix: str | None = None,
+        server: EmbeddedServer | None = None,
+        store: Path | None = None,
+        routers: int = 1,
+        executors: int = 1,
+        **config: Any,
+    ) -> None:
+        """Further keywords (`secrets`, `observer`, `app_version`) go to every `ServiceConfig`."""
+        given = settings or Settings()
+        if prefix is None and server is not None and given.prefix == Settings().prefix:
+            prefix = f"t{secrets.token_hex(5)}"
+        self.settings = msgspec.structs.replace(given, prefix=prefix) if prefix else given
+        self.app = app
+        self.names = Subjects(self.settings.prefix)
+        self._shared = server is not None
+        self._server = server
+        self._store = store
+        self._members = {"router": routers, "executor": executors if app is not None else 0}
+        self._config = config
+        self._stack = AsyncExitStack()
+        self._serving: list[Serving] = []
+
+    @property
+    def server(self) -> EmbeddedServer:
+        """The broker: `kill`, `start`, `restart`. Leave a shared one alone."""
+        assert self._server is not None, "enter the block first"
+        return self._server
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def start(
+        self, service: str, *, app: Mesh | None = None, observer: Observer | None = None, app_version: str | None = None
+    ) -> Serving:
+        """Starts one more `router` or `executor`; it is stopped with the mesh."""
+        config = dict(self._config)
+        if observer is not None:
+            config["observer"] = observer
+        if app_version is not None:
+            config["app_version"] = app_version
+        app = app or self.app
+        serving = Serving(find_service(service)(ServiceConfig(url=self.url, settings=self.settings, app=app, **config)))
+        self._serving.append(serving)
+        await serving.start()
+        return serving
+
+    async def stop(self) -> None:
+        """Stops all services, the last first; tasks stay where they are."""
+        while self._serving:
+            await self._serving.pop().stop()
+
+    async def run(self, agent: Agent | str, input: Any, *, timeout_s: float = RESULT_S, **options: Any) -> Result:
+        """Submits a task and waits for its end."""
+        task = await self.client.submit(agent, input, **options)
+        return await task.result(timeout_s)
+
+    async def log(self, task: str) -> list[Entry]:
+        """The log of a task as the broker has it; raises UnknownTask."""
+        return await read_log(self.bus, self.names, task)
+
+    async def _open(self) -> None:
+        if self._server is None:
+            folder = self._store or Path(self._stack.enter_context(_folder()))
+            self._server = EmbeddedServer(folder)
+            self._stack.push_async_callback(self._server.stop)
+            await self._server.start()
+        self.bus = await Bus.connect(self.url, name="test")
+        self._stack.push_async_callback(self.bus.aclose)
+        await self.bus.ensure(definitions(self.names, ack_wait_s=self.settings.ack_wait_s))
+        if self._shared:
+            self._stack.push_async_callback(self._remove)
+        self.client = await Client.connect(self.url, prefix=self.settings.prefix)
+        self._stack.push_async_callback(self.client.aclose)
+        self._stack.push_async_callback(self.stop)
+        for service, count in self._members.items():
+            for _ in range(count):
+                await self.start(service)
+
+    async def _remove(self) -> None:
+        """What a memory stream has reserved would otherwise be missing for later meshes."""
+        wanted = definitions(self.names)
+        streams = [one.name for one in wanted.streams] + [f"KV_{one.name}" for one in wanted.buckets]
+        for stream in streams:
+            await self.bus.request(f"$JS.API.STREAM.DELETE.{stream}", b"", timeout_s=STOP_S)
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="mesh-test-", ignore_cleanup_errors=True)

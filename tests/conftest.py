@@ -1,0 +1,3 @@
+"""Fixtures of all tests: those that users get."""
+
+pytest_plugins = ["mesh.testing.fixtures"]

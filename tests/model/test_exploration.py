@@ -1,0 +1,164 @@
+"""Every interleaving of routers, executors, clients and the broker, with every fault, within bounds.
+
+Set `MESH_MODEL_DEEP` for the larger bounds: minutes instead of seconds, and some gigabytes of memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from schemas import command
+from services.router.rules import MAX_SIGNAL_WAITS
+from tests.model.engine import Result, Search
+from tests.model.processes import Change, Do, Hang, Poison, Wait
+from tests.model.scenario import DEEP, Faults, Scenario, cancel, steer, submit
+from tests.model.world import World
+
+MAX_STATES = 5_000_000 if DEEP else 500_000
+LOOK, PAY = Do("look"), Do("once-pay", once=True)
+WORK = Scenario(client=(submit(),), program=(LOOK, PAY))
+ONE_ROUTER = replace(WORK, routers=1)
+
+CRASH, PAUSE, LOST = Faults(crashes=1), Faults(pauses=1), Faults(lost_acks=1)
+CRASH_PAUSE, CRASH_LOST = Faults(crashes=1, pauses=1), Faults(crashes=1, lost_acks=1)
+PAUSE_LOST, ALL = Faults(pauses=1, lost_acks=1), Faults(crashes=1, pauses=1, lost_acks=1)
+
+Case = tuple[Scenario, tuple[Faults, ...], tuple[Faults, ...]]
+CASES: dict[str, Case] = {
+    "steps": (WORK, (CRASH_PAUSE, CRASH_LOST, PAUSE_LOST), (ALL, Faults(pauses=2, crashes=1))),
+    "steps with a worker that wakes up late twice": (WORK, (Faults(pauses=2),), (Faults(pauses=2, lost_acks=1),)),
+    "one submit sent twice": (
+        replace(WORK, client=(submit(), submit()), program=(LOOK,)),
+        (CRASH, PAUSE, LOST),
+        (ALL,),
+    ),
+    "another body under the same id": (
+        replace(WORK, client=(submit(), submit("b")), program=(LOOK,)),
+        (CRASH, PAUSE, LOST),
+        (ALL,),
+    ),
+    "run commands that were published twice": (
+        replace(WORK, client=(submit(), submit()), program=(PAY,)),
+        (CRASH_LOST,),
+        (Faults(crashes=2, lost_acks=1),),
+    ),
+    "two signals at once while suspended": (
+        replace(ONE_ROUTER, client=(submit(), steer("x"), steer("y")), program=(Wait(2),)),
+        (CRASH, PAUSE),
+        (CRASH_PAUSE,),
+    ),
+    "two signals at once on two routers": (
+        replace(WORK, client=(submit(), steer("x"), steer("y")), program=(Wait(2),), executors=1),
+        (CRASH,),
+        (CRASH, PAUSE),
+    ),
+    "one signal sent twice": (
+        replace(WORK, client=(submit(), steer("x"), steer("x")), program=(Wait(1),), executors=1),
+        (CRASH, LOST),
+        (ALL,),
+    ),
+    "a signal to a task that nobody submitted": (
+        replace(WORK, client=(steer("x"),), waits=MAX_SIGNAL_WAITS),
+        (CRASH,),
+        (ALL,),
+    ),
+    "cancel before, at and after everything": (
+        replace(WORK, client=(submit(), cancel()), program=(PAY,)),
+        (CRASH, PAUSE),
+        (CRASH_PAUSE, CRASH_LOST),
+    ),
+    "cancel of a task that waits": (
+        replace(ONE_ROUTER, client=(submit(), steer("x"), cancel()), program=(Wait(1),)),
+        (CRASH, PAUSE),
+        (CRASH_PAUSE,),
+    ),
+    "cancel twice": (
+        replace(ONE_ROUTER, client=(submit(), cancel(), cancel("d")), program=(LOOK,), executors=1),
+        (CRASH, PAUSE),
+        (ALL,),
+    ),
+    "cancel of a task that never comes": (replace(WORK, client=(cancel(), cancel())), (ALL,), (ALL,)),
+    "cancel of a task that hangs": (
+        replace(ONE_ROUTER, client=(submit(), cancel()), program=(Hang(),), helping=frozenset({command.CANCEL_GRACE})),
+        (CRASH, PAUSE),
+        (CRASH_PAUSE, CRASH_LOST),
+    ),
+    "a deadline that races with the end": (
+        replace(ONE_ROUTER, client=(submit(deadline=True),), program=(LOOK,)),
+        (CRASH, PAUSE),
+        (CRASH_PAUSE, CRASH_LOST),
+    ),
+    "a deadline of a task that hangs": (
+        replace(ONE_ROUTER, client=(submit(deadline=True),), program=(Hang(),), helping=frozenset({command.DEADLINE})),
+        (CRASH, PAUSE),
+        (CRASH_PAUSE,),
+    ),
+    "a deadline of a task that no executor takes": (
+        replace(WORK, client=(submit(deadline=True),), executors=1, able=False, helping=frozenset({command.DEADLINE})),
+        (CRASH,),
+        (ALL,),
+    ),
+    "a task that kills its workers": (
+        replace(WORK, client=(submit(parent="P"),), program=(Poison(),), max_attempts=2),
+        (CRASH_LOST, PAUSE),
+        (ALL,),
+    ),
+    "a task that no worker can begin": (replace(WORK, able=False), (CRASH_LOST,), (ALL,)),
+    "drain": (
+        replace(WORK, max_attempts=1),
+        (Faults(drains=2, lost_acks=1),),
+        (Faults(drains=3, lost_acks=1),),
+    ),
+    "drain of a worker that is late": (WORK, (Faults(drains=1, pauses=1),), (Faults(drains=2, pauses=1, crashes=1),)),
+    "resumed by another version": (
+        replace(ONE_ROUTER, program=(LOOK, Change(), PAY), deploys=True, executors=1),
+        (CRASH, PAUSE, LOST),
+        (ALL,),
+    ),
+    "resumed by another version, by two routers": (
+        replace(WORK, program=(Change(),), deploys=True, executors=1),
+        (CRASH,),
+        (CRASH_PAUSE,),
+    ),
+    "resumed by a signal and by another version": (
+        replace(ONE_ROUTER, client=(submit(), steer("x")), program=(Change(), Wait(1)), deploys=True, executors=1),
+        (CRASH,),
+        (CRASH_PAUSE,),
+    ),
+    "reconciled after a purge": (
+        replace(ONE_ROUTER, program=(LOOK,), reconciler=True),
+        (Faults(purges=1, crashes=1),),
+        (Faults(purges=1, crashes=1, pauses=1),),
+    ),
+    "reconciled after a purge while it waits": (
+        replace(ONE_ROUTER, client=(submit(), steer("x")), program=(Wait(1),), reconciler=True, executors=1),
+        (Faults(purges=1),),
+        (Faults(purges=1, crashes=1),),
+    ),
+    "a log that is not there for once": (
+        replace(WORK, program=(LOOK,)),
+        (Faults(blanks=1, crashes=1),),
+        (Faults(blanks=2, crashes=1, lost_acks=1),),
+    ),
+    "N1 for a task that somebody waits for": (
+        replace(ONE_ROUTER, client=(submit(parent="P"), cancel()), program=(LOOK,), executors=1),
+        (CRASH, LOST),
+        (CRASH_PAUSE,),
+    ),
+}
+
+
+def explore(scenario: Scenario) -> Result:
+    """One search of this scenario."""
+    return Search(World(scenario), MAX_STATES).run()
+
+
+@pytest.mark.timeout(0 if DEEP else 120)
+@pytest.mark.parametrize("name", CASES)
+def test_holds_in_every_interleaving(name: str) -> None:
+    scenario, small, large = CASES[name]
+    for faults in large if DEEP else small:
+        result = explore(replace(scenario, faults=faults))
+        assert result.violation is None, f"{name} with {faults}\n{result}"

@@ -1,0 +1,115 @@
+"""The benchmark runs, measures what it says, and cleans up. No figure is looked at beyond its sign."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mesh.bench import BenchOptions, Report, Row, bench, render
+from mesh.errors import InvalidInput
+
+EXPECTED = """
+broker core messages
+broker core messages by Bus
+broker publishes, one at a time
+broker fenced appends, one at a time
+broker publishes, N in flight
+broker fenced appends, N in flight
+broker publishes by Bus, one at a time
+broker fenced appends by Bus, one at a time
+broker publishes by Bus, N in flight
+broker fenced appends by Bus, N in flight
+broker flushed publishes, one at a time
+broker flushed fenced appends, one at a time
+broker flushed publishes, N in flight
+broker flushed fenced appends, N in flight
+broker flushed publishes by Bus, one at a time
+broker flushed fenced appends by Bus, one at a time
+broker flushed publishes by Bus, N in flight
+broker flushed fenced appends by Bus, N in flight
+W1 tasks, 1 executor
+W1 tasks, 1 executor: CPU
+W1 tasks by result(), 1 executor
+W1 tasks by result(), 1 executor: CPU
+W1 submit to result, 1 executor, p50
+W1 submit to result, 1 executor, p99
+W1 tasks, 2 executors
+W1 tasks, 2 executors: CPU
+W1 flushed tasks, 1 executor
+W1 flushed tasks, 1 executor: CPU
+W1 flushed tasks by result(), 1 executor
+W1 flushed tasks by result(), 1 executor: CPU
+W1 flushed submit to result, 1 executor, p50
+W1 flushed submit to result, 1 executor, p99
+W1 flushed tasks, 2 executors
+W1 flushed tasks, 2 executors: CPU
+W3 N stream of N calls
+W3 N stream of N calls: messages
+W3 N streams of N calls
+W3 N streams of N calls: messages
+W3 N stream of N calls one turn apart
+W3 N stream of N calls one turn apart: messages
+W3 N streams of N calls one turn apart
+W3 N streams of N calls one turn apart: messages
+W3 emit_text to a tail at 200/s, p50
+W3 emit_text to a tail at 200/s, p99
+W4 cancel() to the handler, p50
+W4 cancel() to the handler, p99
+W4 cancel() to the end, p50
+W4 cancel() to the end, p99
+W6 N events in N commits, by a tail
+W6 N events in N commits, by a tail: rate
+W6 N events in N commits, by Bus.read
+W6 N events in N commits, by Bus.read: rate
+""".strip().splitlines()
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def general(name: str) -> str:
+    """A row's name without the counts, which differ between quick and full."""
+    if name.startswith("W1"):
+        return name
+    return re.sub(r"(?<!W)\b\d[\d,]*(?= (stream|calls|events|commits|in flight))", "N", name)
+
+
+def test_the_quick_benchmark_prints_every_row_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    store, written = tmp_path / "stores", tmp_path / "bench.json"
+    store.mkdir()
+    command = [sys.executable, "-m", "mesh.bench", "--quick", "--json", str(written), "--store", str(store)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    report = msgspec.json.decode(written.read_bytes(), type=Report)
+    names = [row.name for row in report.rows]
+    assert set(EXPECTED) <= {general(name) for name in names}
+    assert len(names) == len(set(names))
+    assert all(name in done.stdout for name in names)
+    # CPU time is counted in hundredths of a second, and how many deltas a burst of text needs is not fixed.
+    inexact = [row.name for row in report.rows if ": CPU" in row.name or row.name.endswith(": messages")]
+    assert [row for row in report.rows if row.value < 0 or (row.value == 0 and row.name not in inexact)] == []
+    assert list(store.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to see other processes")
+async def test_a_stage_ends_every_process_it_started(tmp_path: Path) -> None:
+    from mesh.bench import stage
+
+    async with stage.mesh(tmp_path, executors=2) as on:
+        pids = [pid for pid in on.pids.values() if pid != os.getpid()]
+        assert len(pids) == 4
+    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+
+
+async def test_an_unknown_workload_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InvalidInput, match=r"w9.*broker, w1"):
+        await bench(BenchOptions(only=("w1", "w9")))
+
+
+def test_the_table_groups_rows_by_their_first_word() -> None:
+    report = Report({"cores": "2"}, (Row("W1 tasks", 4000.4, "1/s", "no-op"), Row("W4 cancel", 0.25, "ms")))
+    assert render(report) == "cores 2\n\nW1 tasks       4,000 1/s  no-op\n\nW4 cancel       0.25 ms\n"
