@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from mesh.agents.emits import Emits
 from mesh.agents.guard import Raised, Threads, error_of, guard
+from mesh.agents.performing import Performing, performing
 from mesh.agents.values import as_recorded, restore, return_type
 from mesh.errors import (
     InvalidInput,
@@ -66,6 +67,10 @@ class Recorder(Protocol):
 
     async def lease(self) -> None:
         """Makes sure that the task is still ours before an effect."""
+        ...
+
+    def performing(self, step: str) -> None:
+        """An effect is about to be made; crash tests look at it."""
         ...
 
     async def tell(self, text: str, offset: int) -> None:
@@ -150,7 +155,9 @@ class Context:
             if isinstance(op, ops.Lease):
                 return await self._recorder.lease()
             assert isinstance(op, ops.Perform)
-            value = await guard(function, args, kwargs, self._threads)
+            self._recorder.performing(wanted.key)
+            with performing(Performing(task=self.task.id, step=wanted.key, idempotent=idempotent)):
+                value = await guard(function, args, kwargs, self._threads)
             return _outcome(op, value, kind, f"step '{wanted.key}'")
 
         result = await ops.drive(perform_step(self._journal, wanted), answer)

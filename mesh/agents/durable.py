@@ -9,6 +9,7 @@ from typing import Final
 
 from mesh.agents.deltas import Deltas, Spawn
 from mesh.agents.emits import Emits
+from mesh.bus import Observer
 from mesh.errors import MeshError, TaskCancelled, TooLarge
 from mesh.log.driver import Driver
 from mesh.log.head import view_of
@@ -51,6 +52,7 @@ class DurableRecorder:
         *,
         spawn: Spawn,
         on_fenced: Callable[[], None],
+        observer: Observer | None = None,
     ) -> None:
         task = owner.view.task
         self.emits = Emits(journal.claims, len(journal.text), driver.clock.now)
@@ -59,6 +61,7 @@ class DurableRecorder:
         self._lease = lease
         self._spawn = spawn
         self._on_fenced = on_fenced
+        self._observer = observer
         self._deltas = Deltas(
             driver.bus, driver.names.delta(task), task, journal.claims, clock=driver.clock.now, spawn=spawn
         )
@@ -90,6 +93,10 @@ class DurableRecorder:
             await self.look()
         if self.cancelled:
             raise TaskCancelled(f"task '{self._owner.view.task}' was asked to stop")
+
+    def performing(self, step: str) -> None:
+        if self._observer is not None:
+            self._observer.before("perform", f"{self._driver.names.task(self._owner.view.task)}.{step}")
 
     async def look(self) -> None:
         """Reads the newest commit from the leader; raises Fenced if the task is not ours."""
@@ -160,10 +167,11 @@ class DurableRecorder:
         try:
             result = await self._driver.drive(self._owner.commit(emits + events))
         except TooLarge:
-            if not (emits and events):
+            groups = [group for group in (*((one,) for one in emits), events) if group]
+            if len(groups) == 1:
                 raise
-            await self._driver.drive(self._owner.commit(emits))
-            result = await self._driver.drive(self._owner.commit(events))
+            for group in groups:
+                result = await self._driver.drive(self._owner.commit(group))
         self._lease.confirm()
         return result.commit.at
 

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         only=tuple(given.only.lower().split(",")),
         quick=given.quick,
         store=given.store,
-        progress=lambda what: print(what, file=sys.stderr, flush=True),  # noqa: T201
+        progress=_say,
     )
     try:
         report = run(options)
@@ -37,6 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         Path(given.json).write_bytes(to_json(report))
     sys.stdout.write(render(report))
     return 0
+
+
+def _say(what: str) -> None:
+    sys.stderr.write(f"{what}\n")
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":

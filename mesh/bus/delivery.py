@@ -47,12 +47,12 @@ class Verbs:
 class Delivery:
     """One message of a work queue, held until it is answered or its time runs out.
 
-    `seq` is its stream sequence, `delivered` counts from 1, `at` is when the broker stored it (seconds since 1970),
-    `pending` is how many more match the consumer. While the broker is out of reach every verb is silently dropped; the
+    `seq` is its stream sequence, `delivered` counts from 1, `at` is when the broker stored it (seconds since 1970, `at_ms`
+    the same in whole milliseconds, which a float would round), `pending` is how many more match the consumer. While the broker is out of reach every verb is silently dropped; the
     queue delivers the message again.
     """
 
-    __slots__ = ("_reply", "_verbs", "at", "data", "delivered", "headers", "pending", "seq", "subject")
+    __slots__ = ("_reply", "_verbs", "at", "at_ms", "data", "delivered", "headers", "pending", "seq", "subject")
 
     def __init__(self, verbs: Verbs, message: Msg) -> None:
         ack = parse_ack(message.reply)
@@ -64,6 +64,7 @@ class Delivery:
         self.seq = ack.stream_seq
         self.delivered = ack.delivered
         self.at = ack.time_ns / 1e9
+        self.at_ms = ack.time_ns // 1_000_000
         self.pending = ack.pending
 
     async def ack(self) -> None:

@@ -36,6 +36,9 @@ def leave_with(work: Coroutine[Any, Any, int], *, logs: str = "warning") -> NoRe
         configure(os.environ, default=logs)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             code = runner.run(work)
+            if asyncio.all_tasks(runner.get_loop()):
+                # A handler that swallows its cancellation would hold up the end of the loop for ever.
+                _leave_at_once(code)
     except BaseExceptionGroup as group:
         error = _mesh_error(group)
         if error is None:
@@ -58,6 +61,12 @@ def report(error: MeshError) -> int:
     if error.code == BUS_UNAVAILABLE:
         return UNREACHABLE
     return USAGE if isinstance(error, AppError | InvalidInput) else FAILED
+
+
+def _leave_at_once(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _mesh_error(group: BaseExceptionGroup[BaseException]) -> MeshError | None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from msgspec import Struct
-
 from mesh.log.head import EXECUTOR, Entry, fold
 from schemas import error as codes
 from schemas import step, task
@@ -55,18 +53,22 @@ def _chain(entries: Sequence[Entry]) -> Iterator[str]:
             yield f"{_place(entry)}: stands at {entry.seq}, not after {seq}"
         if commit.nonce in nonces:
             yield f"{_place(entry)}: the nonce was used before, so this commit stands twice"
-        if not commit.events:
-            yield f"{_place(entry)}: holds no event"
-            continue
-        try:
-            expected = fold(head, commit.n, commit.by, commit.events)
-        except ValueError:
-            yield f"{_place(entry)}: comes after the end of the task"
-        else:
-            if commit.head != expected:
-                yield f"{_place(entry)}: its head is {_shown(commit.head)}, its events give {_shown(expected)}"
+        yield from (f"{_place(entry)}: {what}" for what in _head(head, commit))
         head, seq = commit.head, entry.seq
         nonces.add(commit.nonce)
+
+
+def _head(before: Head, commit: Commit) -> Iterator[str]:
+    if not commit.events:
+        yield "holds no event"
+        return
+    try:
+        expected = fold(before, commit.n, commit.by, commit.events)
+    except ValueError:
+        yield "comes after the end of the task"
+    else:
+        if commit.head != expected:
+            yield f"its head is {commit.head}, its events give {expected}"
 
 
 def _ends(entries: Sequence[Entry], *, ended: bool) -> Iterator[str]:
@@ -91,10 +93,10 @@ def _ownership(entries: Sequence[Entry]) -> Iterator[str]:
         for event in commit.events:
             if isinstance(event.data, TaskStarted):
                 yield from (f"{_place(entry)}: {what}" for what in _claim(before, commit, event.data))
-        if commit.events and commit.events[0].type != task.STARTED and _as_owner(commit):
-            if commit.by != f"{EXECUTOR}/{before.owner}" or before.phase != "running":
-                owner = before.owner or "nobody"
-                yield f"{_place(entry)}: written by {commit.by}, and the owner is {owner} ({before.phase})"
+        owned = before.phase == "running" and commit.by == f"{EXECUTOR}/{before.owner}"
+        if not owned and commit.events and commit.events[0].type != task.STARTED and _as_owner(commit):
+            owner = before.owner or "nobody"
+            yield f"{_place(entry)}: written by {commit.by}, and the owner is {owner} ({before.phase})"
         before = commit.head
 
 
@@ -181,7 +183,3 @@ class _Story:
 
 def _place(entry: Entry) -> str:
     return f"commit {entry.commit.n} (at {entry.seq}, by {entry.commit.by})"
-
-
-def _shown(head: Struct) -> str:
-    return str(head)

@@ -78,7 +78,9 @@ class Owner:
 
     def _append(self, events: tuple[Event, ...]) -> Flow[Appended]:
         result = yield from append(self.view, self.writer, events)
-        if result.view.seq >= self.view.seq:
+        # A tail may be ahead of this answer. A log that is not there is another matter: who went on from the old view
+        # would not know its own commit when the log is back.
+        if result.view.seq >= self.view.seq or not result.view.exists:
             self.view = result.view
         return result
 

@@ -10,7 +10,8 @@ from typing import Final
 from mesh.runtime.interrupts import Interrupts
 from mesh.service import Service
 
-STOP_NOW_S: Final = 5.0
+STOP_NOW_S: Final = 3.0
+GIVE_UP_S: Final = 1.0
 MAX_NAMED: Final = 5
 
 
@@ -25,7 +26,7 @@ async def serve_until_signal(
     """Serves until a signal, then drains; whether all work is done or handed back.
 
     The first signal takes nothing new and gives what runs `drain_s` to end; the second hands it back at once, so that
-    another worker, or the next start, goes on with it; the third leaves.
+    another worker, or the next start, goes on with it.
     """
     serving = asyncio.create_task(service.serve(started))
     try:
@@ -33,12 +34,11 @@ async def serve_until_signal(
             service.stop()
             _say_draining(service.busy(), drain_s, say)
             if not await interrupts.until_done(serving, count=2, timeout_s=drain_s):
-                return await _hand_back(service, serving, interrupts, say)
+                return await _hand_back(service, serving, say)
         await serving
         return True
     finally:
-        serving.cancel()
-        await asyncio.wait((serving,))
+        await _give_up(serving)
 
 
 @asynccontextmanager
@@ -47,32 +47,42 @@ async def serving(service: Service, say: Callable[[str], None]) -> AsyncIterator
 
     Raises: what `service` raises, in an exception group; the block is cancelled then.
     """
-    async with asyncio.TaskGroup() as group:
-        started = asyncio.Event()
-        task = group.create_task(service.serve(started.set))
-        await started.wait()
-        try:
-            yield
-        finally:
-            if busy := service.busy():
-                say(f"handing back {named(busy)}; whoever serves the app next goes on with it")
-            service.stop_now()
-            await asyncio.wait((task,), timeout=STOP_NOW_S)
-            task.cancel()
+    started = asyncio.Event()
+    task = asyncio.create_task(service.serve(started.set))
+    try:
+        async with asyncio.TaskGroup() as group:
+            failing = group.create_task(_result(task))
+            await started.wait()
+            try:
+                yield
+            finally:
+                failing.cancel()
+                await _hand_back(service, task, say)
+    finally:
+        await _give_up(task)
 
 
-async def _hand_back(
-    service: Service, serving: asyncio.Task[None], interrupts: Interrupts, say: Callable[[str], None]
-) -> bool:
+async def _hand_back(service: Service, serving: asyncio.Task[None], say: Callable[[str], None]) -> bool:
     busy = service.busy()
     service.stop_now()
-    if not await interrupts.until_done(serving, count=max(3, interrupts.count + 1), timeout_s=STOP_NOW_S):
-        say(f"left without handing back {named(busy)}; whoever serves the app next takes over from the log")
+    await asyncio.wait((serving,), timeout=STOP_NOW_S)
+    if not serving.done():
+        say(f"left without handing back {named(service.busy())}; whoever serves the app next takes over from the log")
         return False
-    await serving
     if busy:
         say(f"handed back {named(busy)}; whoever serves the app next goes on with it")
     return True
+
+
+async def _result(task: asyncio.Task[None]) -> None:
+    await asyncio.wait((task,))
+    task.result()
+
+
+async def _give_up(task: asyncio.Task[None]) -> None:
+    """Cancels, but does not wait for ever: a handler may swallow that."""
+    task.cancel()
+    await asyncio.wait((task,), timeout=GIVE_UP_S)
 
 
 def _say_draining(busy: list[str], drain_s: float, say: Callable[[str], None]) -> None:

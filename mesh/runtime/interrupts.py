@@ -1,43 +1,39 @@
-"""Ctrl-C and SIGTERM, counted: the first asks, the second insists."""
+"""Ctrl-C and SIGTERM, counted: the first asks, the second insists, the third ends the process."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-from collections.abc import Callable
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Final, Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+LAST: Final = 3
+LEFT: Final = 130
 
 
 class Interrupts:
-    """Takes both signals while it is entered; nobody is interrupted in the middle of anything.
+    """Takes both signals while it is entered.
 
-    Whoever cannot be asked yet is cancelled: see `cancelling`.
+    They are taken by Python's own handlers, not by the loop's, so that the third one works even while a handler of the
+    user's blocks the loop. What is left behind then, the log and the watchdog of the embedded server put right.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self._changed = asyncio.Event()
         self._victim: asyncio.Task[Any] | None = None
-        self._undo: list[Callable[[], object]] = []
+        self._before: dict[signal.Signals, Any] = {}
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        for number in SIGNALS:
-            try:
-                loop.add_signal_handler(number, self._take)
-            except NotImplementedError:  # Windows
-                before = signal.signal(number, lambda _n, _f: loop.call_soon_threadsafe(self._take))
-                self._undo.append(_restoring(number, before))
-            else:
-                self._undo.append(_removing(loop, number))
+        self._loop = asyncio.get_running_loop()
+        self._before = {number: signal.signal(number, self._take) for number in SIGNALS}
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        while self._undo:
-            self._undo.pop()()
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
     async def wait(self, count: int) -> None:
         """Returns once `count` signals have come."""
@@ -54,23 +50,17 @@ class Interrupts:
         return task.done()
 
     def cancelling(self, task: asyncio.Task[Any] | None) -> None:
-        """A signal cancels this task from now on; None ends that."""
+        """A signal cancels this task from now on, until there is somebody to ask; None ends that."""
         self._victim = task
 
-    def _take(self) -> None:
+    def _take(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
+        if self.count >= LAST:
+            os._exit(LEFT)
+        self._loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         if self._victim:
             self._victim.cancel()
-
-
-def _removing(loop: asyncio.AbstractEventLoop, number: signal.Signals) -> Callable[[], object]:
-    return lambda: loop.remove_signal_handler(number)
-
-
-_Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
-
-
-def _restoring(number: signal.Signals, before: _Handler) -> Callable[[], object]:
-    return lambda: signal.signal(number, before)

@@ -43,7 +43,8 @@ class Serving:
         finally:
             waiting.cancel()
         if self._task.done():
-            await self._task
+            ended, self._task = self._task, None
+            await ended
 
     async def drain(self) -> None:
         """Lets it end what it holds."""

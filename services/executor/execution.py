@@ -15,7 +15,7 @@ from mesh.agents.context import Context, TaskInfo
 from mesh.agents.durable import DurableRecorder, Lease
 from mesh.agents.guard import Raised, Threads, error_of, guard
 from mesh.agents.values import as_recorded, read_input
-from mesh.bus import LiveMessage, Subscription
+from mesh.bus import LiveMessage, Observer, Subscription
 from mesh.errors import BusUnavailable, InvalidInput, Nondeterministic, TaskCancelled, TooLarge
 from mesh.log.claim import Claimed
 from mesh.log.driver import Driver, entry_of
@@ -54,6 +54,7 @@ class Served(Struct, frozen=True):
     version: str
     secrets: Callable[[str], str | None]
     threads: Threads
+    observer: Observer | None = None
 
 
 class Execution:
@@ -155,8 +156,9 @@ class Execution:
                 children.append(group.create_task(work))
 
             recorder = DurableRecorder(
-                self._owner, self._driver, self._lease, journal, spawn=spawn, on_fenced=lambda: self.stop(Stop.FENCED)
-            )
+                self._owner, self._driver, self._lease, journal, spawn=spawn, on_fenced=lambda: self.stop(Stop.FENCED),
+                observer=self._served.observer,
+            )  # fmt: skip
             self._recorder = recorder
             context = self._context(agent, value, journal, recorder)
             arguments = (context, value) if agent.takes_input else (context,)
@@ -219,7 +221,8 @@ class Execution:
         except TooLarge:
             if not before:
                 raise
-            await self._driver.drive(self._owner.commit(before))
+            for one in before:
+                await self._driver.drive(self._owner.commit((one,)))
             return await self._driver.drive(self._owner.end(terminal))
 
     async def _fail(self, error: Error, recorder: DurableRecorder | None = None) -> Verdict:

@@ -47,7 +47,7 @@ class ExecutorService:
             await bus.ensure_consumer(consumer)
             await register(bus, names.agents, self._app, version)
             driver = Driver(bus, names, on_storage=self._storage)
-            served = Served(self._app, version, config.secrets, self._threads)
+            served = Served(self._app, version, config.secrets, self._threads, config.observer)
             self._handlers = Handlers(driver, Stamp("executor", self.name), served, settings, self.name)
             self._worker = Worker(
                 bus, names.work, consumer.name, self._handlers.run, slots=settings.slots, tick_s=settings.tick_s

@@ -58,7 +58,7 @@ class Handlers:
         if self._too_old(delivery):
             return await self._bury("expired", "-", _expired(self._settings.keep_s), delivery)
         read = parse_submit(agent, delivery.data)
-        task = _task_id(read) or derived_id(int(delivery.at * 1000), self._stream_created, delivery.seq)
+        task = _task_id(read) or derived_id(delivery.at_ms, self._stream_created, delivery.seq)
         opening = await self._opening(agent, read, delivery)
         trace = read.submit.trace if isinstance(read, Admission) else ""
         letter = _letter(task, rules.duplicate_error(task), delivery)

@@ -10,6 +10,7 @@ import pytest
 from mesh.server import EmbeddedServer
 from tests.integration.world import World
 
+
 @pytest.fixture
 async def own_server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
     """For tests that kill it or fill it."""

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from mesh.log.head import Entry, fold
 from mesh.log.journal import Journal
-from mesh.log.ops import UNKNOWN, Ack, Append, Drop, Message, Nak, Publish, Read, ReadAfter, Stored
+from mesh.log.ops import UNKNOWN, Ack, Append, Conflict, Drop, Message, Nak, Publish, Read, ReadAfter, Stored
 from mesh.log.owner import Owner
 from mesh.log.steps import Step, perform_step
 from schemas import command, task
@@ -143,6 +143,17 @@ class ReadsFromAReplica(Bend):
         if not isinstance(op, Read):
             return answer
         return answer[-2] if len(answer) > 1 else None
+
+
+class ReadsNothingMore(Bend):
+    """Reads its log once, and later only what an append was refused for."""
+
+    refused = False
+
+    def hear(self, op: Any, answer: Any) -> Any:
+        skips = isinstance(op, ReadAfter) and op.after > 0 and not self.refused
+        self.refused = isinstance(answer, Conflict)
+        return () if skips else answer
 
 
 class AcksFirst(Bend):
@@ -322,6 +333,12 @@ def performs_without_start(journal: Journal, wanted: Step) -> Process:
 
 def leaves_without_commit(owner: Owner) -> Process:
     """A drain without P3."""
+    yield from ()
+    return Nak()
+
+
+def gives_back(*args: Any) -> Process:
+    """A worker that may not take a command and does not look at its log."""
     yield from ()
     return Nak()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from mesh.log.claim import Claimant, Claimed, claim
+from mesh.log.claim import Claimant, Claimed, claim, decline
 from mesh.log.head import Entry, view_of
 from mesh.log.journal import Journal
 from mesh.log.ops import Ack, Commits, Drop, Lease, Message, Nak, Publish, Read, ReadAfter, Verdict
@@ -192,10 +192,10 @@ def execute(site: Site, task: str, body: Run, at: At) -> Process:
         if entry and entry.commit.head.phase != "ended":
             yield from site.flows.undeliverable(task)
             return Nak()
-    if site.version in body.not_apps:
-        return Nak()
     writer = Stamp("executor/-")
     who = Claimant(worker="w", app_version=site.version, max_attempts=site.max_attempts)
+    if site.version in body.not_apps and not body.head.cancel:
+        return (yield from site.flows.decline(NAMES, body, at.seq, at.delivered, 0.0))
     claimed = yield from site.flows.claim(NAMES, writer, who, body, at.seq, at.delivered)
     if not isinstance(claimed, Claimed):
         return claimed
@@ -289,7 +289,9 @@ class Play:
             raise _Stop(TOLD)
 
     def wait(self, messages: int) -> Process:
-        """Suspends unless the messages are there; a signal that came first is looked at first."""
+        """Suspends unless the messages are there; looks first at what came meanwhile, also at what a commit skipped."""
+        if self.seen < self.owner.view.seq:
+            yield from self.read()
         while self.messages < messages and not self.owner.cancel_requested:
             waits = event(TaskSuspended(reason="input"))
             if (yield from self.owner.suspend((waits,))):
@@ -339,6 +341,7 @@ class Flows:
     fired: Callable[..., Process] = rules.fired
     reconcile: Callable[..., Process] = rules.reconcile
     claim: Callable[..., Process] = claim
+    decline: Callable[..., Process] = decline
     perform: Callable[..., Process] = perform_step
     owner: Callable[..., Owner] = Owner
     release: Callable[..., Process] = Owner.release

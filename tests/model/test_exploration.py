@@ -32,12 +32,12 @@ CASES: dict[str, Case] = {
     "one submit sent twice": (
         replace(WORK, client=(submit(), submit()), program=(LOOK,)),
         (CRASH, PAUSE, LOST),
-        (ALL,),
+        (CRASH_PAUSE, CRASH_LOST, PAUSE_LOST),
     ),
     "another body under the same id": (
         replace(WORK, client=(submit(), submit("b")), program=(LOOK,)),
         (CRASH, PAUSE, LOST),
-        (ALL,),
+        (CRASH_PAUSE, CRASH_LOST, PAUSE_LOST),
     ),
     "run commands that were published twice": (
         replace(WORK, client=(submit(), submit()), program=(PAY,)),
@@ -57,7 +57,7 @@ CASES: dict[str, Case] = {
     "one signal sent twice": (
         replace(WORK, client=(submit(), steer("x"), steer("x")), program=(Wait(1),), executors=1),
         (CRASH, LOST),
-        (ALL,),
+        (CRASH_LOST, PAUSE),
     ),
     "a signal to a task that nobody submitted": (
         replace(WORK, client=(steer("x"),), waits=MAX_SIGNAL_WAITS),
@@ -67,7 +67,12 @@ CASES: dict[str, Case] = {
     "cancel before, at and after everything": (
         replace(WORK, client=(submit(), cancel()), program=(PAY,)),
         (CRASH, PAUSE),
-        (CRASH_PAUSE, CRASH_LOST),
+        (CRASH, PAUSE, LOST),
+    ),
+    "cancel while one executor takes over from another": (
+        replace(ONE_ROUTER, client=(submit(), cancel()), program=(LOOK, PAY)),
+        (PAUSE,),
+        (CRASH_PAUSE, PAUSE_LOST),
     ),
     "cancel of a task that waits": (
         replace(ONE_ROUTER, client=(submit(), steer("x"), cancel()), program=(Wait(1),)),
@@ -98,14 +103,14 @@ CASES: dict[str, Case] = {
     "a deadline of a task that no executor takes": (
         replace(WORK, client=(submit(deadline=True),), executors=1, able=False, helping=frozenset({command.DEADLINE})),
         (CRASH,),
-        (ALL,),
+        (CRASH_LOST,),
     ),
     "a task that kills its workers": (
         replace(WORK, client=(submit(parent="P"),), program=(Poison(),), max_attempts=2),
         (CRASH_LOST, PAUSE),
         (ALL,),
     ),
-    "a task that no worker can begin": (replace(WORK, able=False), (CRASH_LOST,), (ALL,)),
+    "a task that no worker can begin": (replace(WORK, able=False), (CRASH_LOST,), (CRASH_PAUSE,)),
     "drain": (
         replace(WORK, max_attempts=1),
         (Faults(drains=2, lost_acks=1),),
@@ -115,7 +120,7 @@ CASES: dict[str, Case] = {
     "resumed by another version": (
         replace(ONE_ROUTER, program=(LOOK, Change(), PAY), deploys=True, executors=1),
         (CRASH, PAUSE, LOST),
-        (ALL,),
+        (CRASH_PAUSE, CRASH_LOST),
     ),
     "resumed by another version, by two routers": (
         replace(WORK, program=(Change(),), deploys=True, executors=1),
@@ -126,6 +131,32 @@ CASES: dict[str, Case] = {
         replace(ONE_ROUTER, client=(submit(), steer("x")), program=(Change(), Wait(1)), deploys=True, executors=1),
         (CRASH,),
         (CRASH_PAUSE,),
+    ),
+    "signals that come during steps": (
+        replace(ONE_ROUTER, client=(submit(), steer("x"), steer("y")), program=(Wait(1), LOOK, Wait(2))),
+        (CRASH, PAUSE),
+        (CRASH_PAUSE, CRASH_LOST),
+    ),
+    "cancel of a task that no version of its app may take": (
+        replace(
+            ONE_ROUTER,
+            client=(submit(), cancel()),
+            program=(Change(),),
+            executors=1,
+            helping=frozenset({command.CANCEL_GRACE, command.RESUME}),
+        ),
+        (CRASH, LOST),
+        (CRASH_LOST,),
+    ),
+    "cancel of a task that kills its workers": (
+        replace(ONE_ROUTER, client=(submit(), cancel()), program=(Poison(),), max_attempts=2),
+        (CRASH, PAUSE),
+        (CRASH_PAUSE,),
+    ),
+    "a cancel, a deadline and a signal at once": (
+        replace(ONE_ROUTER, client=(submit(deadline=True), cancel(), steer("x")), program=(Wait(1),), executors=1),
+        (CRASH,),
+        (CRASH_LOST,),
     ),
     "reconciled after a purge": (
         replace(ONE_ROUTER, program=(LOOK,), reconciler=True),
@@ -139,7 +170,7 @@ CASES: dict[str, Case] = {
     ),
     "a log that is not there for once": (
         replace(WORK, program=(LOOK,)),
-        (Faults(blanks=1, crashes=1),),
+        (Faults(blanks=1, crashes=1), Faults(blanks=2, lost_acks=1)),
         (Faults(blanks=2, crashes=1, lost_acks=1),),
     ),
     "N1 for a task that somebody waits for": (

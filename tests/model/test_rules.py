@@ -182,6 +182,16 @@ def test_without_S3_a_crash_after_a_cancel_that_wakes_loses_the_wake_up() -> Non
     fails(scenario, "stuck", cancel=m.bent(rules.cancel, m.FollowsUpOnlyItsOwn))
 
 
+def test_without_reading_on_a_message_that_came_during_a_step_is_slept_over() -> None:
+    scenario = case(submit(), steer("x"), program=(LOOK, Wait(1)))
+    fails(scenario, "stuck", execute=m.bent(execute, m.ReadsNothingMore))
+
+
+def test_without_declining_spent_commands_one_that_nobody_may_take_circles_for_ever() -> None:
+    scenario = case(submit(deadline=True), steer("x"), program=(Change(),), executors=1, helping=DEADLINE)
+    fails(scenario, "stuck", decline=m.gives_back)
+
+
 def test_without_S4_a_new_version_resumes_nothing() -> None:
     fails(CHANGED, "stuck", fired=m.does_nothing)
 

@@ -69,6 +69,9 @@ class MemoryRecorder:
         if self.cancelled:
             raise TaskCancelled("asked to stop")
 
+    def performing(self, step: str) -> None:
+        """Nobody looks."""
+
     async def tell(self, text: str, offset: int) -> None:
         self.log.told.append((offset, text))
 

@@ -1,0 +1,119 @@
+"""What must hold after a run whose worker was killed, compared with an undisturbed one; pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+
+from mesh.log.check import check_log
+from mesh.log.head import EXECUTOR, Entry
+from mesh.testing.crash_run import Run
+from mesh.testing.logs import check_tail
+from mesh.testing.trace import EFFECT, PERFORM, TraceLine
+from schemas import error as codes
+from schemas.step import StepCompleted, StepFailed, StepRequested
+
+
+def check_run(run: Run, undisturbed: Run | None, once: Collection[str]) -> list[str]:
+    """Everything that is wrong with a run."""
+    if run.broken:
+        return [run.broken]
+    found = [f"the log: {violation}" for violation in check_log(run.entries)]
+    for name, events in run.tails.items():
+        found += [f"{name}: {difference}" for difference in check_tail(events, run.entries)]
+    if run.left:
+        found.append(f"the work queue still holds {', '.join(run.left)}")
+    found += _steps(run)
+    if undisturbed is not None:
+        found += _outcome(run, undisturbed)
+        found += _effects(run, undisturbed, once)
+    return found
+
+
+def outcome_unknown(entries: Collection[Entry]) -> bool:
+    """Whether the kill hit a step that must not be repeated: then the handler's policy decides how the task goes on."""
+    return any(
+        isinstance(event.data, StepFailed) and event.data.error.code == codes.TOOL_OUTCOME_UNKNOWN
+        for entry in entries
+        for event in entry.commit.events
+    )
+
+
+def _outcome(run: Run, undisturbed: Run) -> Iterator[str]:
+    if outcome_unknown(run.entries):
+        return
+    mine, other = run.result, undisturbed.result
+    assert mine is not None
+    assert other is not None
+    if mine.state != other.state:
+        yield f"the task ended as {mine.state} ({mine.error}), undisturbed as {other.state}"
+    elif mine.output != other.output:
+        yield f"the output is {mine.output!r}, undisturbed {other.output!r}"
+    elif mine.error and other.error and mine.error.code != other.error.code:
+        yield f"the error is {mine.error.code}, undisturbed {other.error.code}"
+    if run.text != undisturbed.text:
+        yield f"the text told is {run.text!r}, undisturbed {undisturbed.text!r}"
+
+
+def _steps(run: Run) -> Iterator[str]:
+    """No step is performed after its result was committed, and one that must not be repeated never twice.
+
+    Whoever committed the result must be the last who performed the step. Lines of one process are in order, and so are
+    those of a killed one and its successor.
+    """
+    performed: dict[str, list[int]] = {}
+    for line in run.trace:
+        if line.kind == PERFORM:
+            performed.setdefault(_step_of(line), []).append(line.pid)
+    for key, (by, request, unknown) in _results(run.entries).items():
+        pids = performed.get(key, [])
+        if not request.idempotent and len(pids) > 1:
+            yield f"step '{key}' must not be repeated and was performed {len(pids)} times"
+        elif not unknown and (not pids or pids[-1] != by or pids.count(by) > 1):
+            yield f"step '{key}' was performed by {pids}; {by} committed its result, so nobody may after that"
+
+
+def _results(entries: Collection[Entry]) -> dict[str, tuple[int, StepRequested, bool]]:
+    """By step: the process that committed its result, the request, and whether the outcome is unknown."""
+    requested: dict[str, StepRequested] = {}
+    results: dict[str, tuple[int, StepRequested, bool]] = {}
+    for entry in entries:
+        for event in entry.commit.events:
+            data = event.data
+            if isinstance(data, StepRequested):
+                requested[data.step] = data
+            elif isinstance(data, StepCompleted | StepFailed) and data.step in requested:
+                unknown = isinstance(data, StepFailed) and data.error.code == codes.TOOL_OUTCOME_UNKNOWN
+                results[data.step] = (_pid_of(entry.commit.by), requested[data.step], unknown)
+    return {key: result for key, result in results.items() if result[1].kind == "code"}
+
+
+def _effects(run: Run, undisturbed: Run, once: Collection[str]) -> Iterator[str]:
+    """What `note_effect` was told: as often as undisturbed, but for steps that may be performed again."""
+    mine, other = _noted(run), _noted(undisturbed)
+    for key in sorted(mine.keys() | other.keys()):
+        name, step, idempotent = key
+        count, due = mine[key], other[key]
+        where = f"in step '{step}'" if step else "outside any step"
+        again = count > due and (not step or not idempotent or name in once)
+        missing = count < due and not outcome_unknown(run.entries)
+        if again or missing:
+            yield f"effect '{name}' was made {_times(count)}, undisturbed {_times(due)}, {where}"
+
+
+def _noted(run: Run) -> Counter[tuple[str, str, bool]]:
+    return Counter((line.subject, line.step, line.idempotent) for line in run.trace if line.kind == EFFECT)
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def _step_of(line: TraceLine) -> str:
+    """`<prefix>.task.<root>.<task>.<step>`; a step's own name may hold dots."""
+    return line.subject.split(".", 4)[4]
+
+
+def _pid_of(by: str) -> int:
+    """`executor/executor-<pid>-<hex>`."""
+    return int(by.split("-")[1]) if by.startswith(EXECUTOR) else 0

@@ -1,0 +1,190 @@
+"""One run of a task whose worker may be killed at one of its writes."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import Struct
+
+from mesh.agents.app import Mesh
+from mesh.client import Client, Result
+from mesh.log.head import Entry
+from mesh.log.merge import TaskEvent
+from mesh.server import EmbeddedServer
+from mesh.settings import Settings
+from mesh.testing.local_mesh import LocalMesh
+from mesh.testing.logs import text_of_tail
+from mesh.testing.orders import KillPoint, Side
+from mesh.testing.processes import Processes, WorkerProcess
+from mesh.testing.trace import TraceLine, read_trace
+from mesh.testing.waiting import eventually
+from schemas.task import TERMINAL
+
+TASK: Final = "crash-point"
+TIMEOUT_S: Final = 20.0
+EVENTS_PER_TAIL: Final = 3
+SETTINGS: Final = Settings(ack_wait_s=0.5, drain_s=1.0)
+
+
+class CrashPoint(Struct, frozen=True, kw_only=True):
+    """Where a worker is killed: before or after its append or publish of this number."""
+
+    role: str
+    kind: str
+    number: int
+    side: Side
+    subject: str = ""
+
+    def __str__(self) -> str:
+        return f"killed {self.role} {self.side} {self.kind} {self.number} ({self.subject})"
+
+
+class Scenario(Struct, frozen=True, kw_only=True):
+    """What is run each time."""
+
+    app: Mesh | str
+    agent: str
+    input: Any
+    server: EmbeddedServer
+
+
+class Run(Struct, kw_only=True):
+    """What came of one run; `reached` says whether the worker was killed at the point at all."""
+
+    point: CrashPoint | None = None
+    reached: bool = False
+    result: Result | None = None
+    entries: list[Entry] = []
+    tails: dict[str, list[TaskEvent]] = {}
+    trace: list[TraceLine] = []
+    roles: dict[int, str] = {}
+    victim: int = 0
+    left: list[str] = []
+    broken: str = ""
+
+    @property
+    def text(self) -> str:
+        """What a reader of the task is left with."""
+        return text_of_tail(self.tails.get(FOLLOWED, ())).get(("", 0), "")
+
+
+FOLLOWED: Final = "the tail from the start"
+RESUMED: Final = "the tail that resumes by cursor"
+
+
+async def run_once(scenario: Scenario, point: CrashPoint | None) -> Run:
+    """Runs the task once on a mesh of its own; kills one worker at the point and replaces it."""
+    run = Run(point=point, tails={FOLLOWED: [], RESUMED: []})
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-crash-")))
+        mesh = await stack.enter_async_context(
+            LocalMesh(server=scenario.server, settings=SETTINGS, routers=1 if point and point.role != "router" else 0)
+        )
+        trace = folder / "trace"
+        processes = await stack.enter_async_context(
+            Processes(mesh.url, scenario.app, settings=mesh.settings, trace=trace)
+        )
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                await _play(scenario, run, mesh, processes)
+                run.left = await _left_in_queue(mesh)
+        except TimeoutError:
+            run.broken = f"the task had not ended after {TIMEOUT_S:g} s"
+        if await mesh.bus.newest(mesh.names.tasks, mesh.names.task(TASK), leader=True):
+            run.entries = await mesh.log(TASK)
+        run.trace = read_trace(trace)
+    return run
+
+
+async def _play(scenario: Scenario, run: Run, mesh: LocalMesh, processes: Processes) -> None:
+    victim = await _start(run, processes, "router") if run.point is None or run.point.role == "router" else None
+    executor = await _start(run, processes, "executor")
+    task = await mesh.client.submit(scenario.agent, scenario.input, task_id=TASK)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_follow(mesh.client, run.tails[FOLLOWED]))
+        group.create_task(_resume(mesh.client, run.tails[RESUMED]))
+        result = group.create_task(task.result())
+        if run.point is not None:
+            await _replace(run, mesh, processes, victim or executor, result)
+        run.result = await result
+
+
+async def _start(run: Run, processes: Processes, role: str) -> WorkerProcess:
+    point = run.point
+    kill = KillPoint(kind=point.kind, number=point.number, side=point.side) if point and point.role == role else None
+    one = await processes.start(role, kill=kill)
+    run.roles[one.pid] = role
+    if kill:
+        run.victim = one.pid
+    return one
+
+
+async def _replace(
+    run: Run, mesh: LocalMesh, processes: Processes, victim: WorkerProcess, result: asyncio.Task[Result]
+) -> None:
+    """A clean worker takes the victim's place; none if the task ends before the victim comes to its point.
+
+    The point may also lie after the end of the task, before the acknowledgement, so the victim gets a moment more.
+    """
+    died = asyncio.create_task(victim.wait())
+    try:
+        await asyncio.wait((died, result), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((died,), timeout=SETTINGS.ack_wait_s)
+    finally:
+        died.cancel()
+    run.reached = not victim.running
+    if not run.reached:
+        return
+    if victim.service == "router":
+        await mesh.start("router")
+    else:
+        again = await processes.start("executor")
+        run.roles[again.pid] = "executor"
+
+
+async def _follow(client: Client, seen: list[TaskEvent]) -> None:
+    async with aclosing(client.task(TASK).tail()) as events:
+        async for event in events:
+            seen.append(event)
+
+
+async def _resume(client: Client, seen: list[TaskEvent]) -> None:
+    """Leaves after a few events and comes back with its cursor, until the end."""
+    ended = False
+    while not ended:
+        async with aclosing(client.task(TASK).tail(seen[-1].cursor if seen else None)) as events:
+            async for event in _some(events):
+                seen.append(event)
+                ended = event.type in TERMINAL
+
+
+async def _some(events: AsyncIterator[TaskEvent]) -> AsyncIterator[TaskEvent]:
+    count = 0
+    async for event in events:
+        yield event
+        count += 1
+        if count == EVENTS_PER_TAIL:
+            return
+
+
+async def _left_in_queue(mesh: LocalMesh) -> list[str]:
+    """What stays in the work queue; timers may, they end by themselves."""
+
+    async def left() -> list[str]:
+        messages = await mesh.bus.read(mesh.names.work, f"{mesh.names.prefix}.>", first=1, leader=True)
+        subjects = [message.subject.partition(".")[2] for message in messages]
+        return [subject for subject in subjects if not subject.startswith("later.")]
+
+    async def none_left() -> None:
+        assert not await left()
+
+    try:
+        await eventually(none_left, SETTINGS.ack_wait_s * 10)
+    except AssertionError:
+        return await left()
+    return []

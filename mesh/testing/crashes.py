@@ -1,0 +1,144 @@
+"""Kills a worker at each of its writes in turn, and looks whether anybody could tell."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Collection, Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from msgspec import Struct
+
+from mesh.agents.app import Agent, Mesh
+from mesh.server import EmbeddedServer
+from mesh.testing.crash_checks import check_run
+from mesh.testing.crash_run import FOLLOWED, CrashPoint, Run, Scenario, run_once
+from mesh.testing.logs import show_log, show_tail
+from mesh.testing.orders import Side
+from mesh.testing.trace import TraceLine
+
+ROLES: Final = ("executor", "router")
+KINDS: Final = ("append", "publish")
+SIDES: Final[tuple[Side, ...]] = get_args(Side)
+AT_ONCE: Final = 4
+MAX_SHOWN: Final = 3
+
+
+class Finding(Struct, frozen=True):
+    """A run that went wrong: where its worker was killed, and what could be told afterwards."""
+
+    run: Run
+    wrong: tuple[str, ...]
+
+    def __str__(self) -> str:
+        point = self.run.point or "without any kill"
+        return "\n".join([*(f"{point}: {what}" for what in self.wrong)])
+
+
+class CrashReport(Struct, frozen=True):
+    """All runs; `points` were tried, `unreached` are those at which the worker never came by."""
+
+    undisturbed: Run
+    runs: tuple[Run, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def points(self) -> list[CrashPoint]:
+        return [run.point for run in self.runs if run.point]
+
+    @property
+    def unreached(self) -> list[CrashPoint]:
+        return [run.point for run in self.runs if run.point and not run.reached]
+
+
+class CrashPointsFailed(AssertionError):
+    """At some points the kill could be told; `report` has all runs with their logs and tails."""
+
+    def __init__(self, report: CrashReport) -> None:
+        shown = [_shown(finding) for finding in report.findings[:MAX_SHOWN]]
+        rest = [str(finding) for finding in report.findings[MAX_SHOWN:]]
+        count = f"{len(report.findings)} of {len(report.runs) + 1} runs went wrong"
+        super().__init__("\n".join([count, *shown, *rest]))
+        self.report = report
+
+
+async def crash_points(
+    app: Mesh | str,
+    agent: Agent | str,
+    input: Any,
+    *,
+    kinds: Iterable[str] = KINDS,
+    roles: Collection[str] = ROLES,
+    sides: Collection[Side] = SIDES,
+    once: Collection[str] = (),
+    server: EmbeddedServer | None = None,
+) -> CrashReport:
+    """Runs a task once, then once for each write of its workers, with the worker killed exactly there.
+
+    `app` is an app at the top level of a module that another process can import, or its target as the command line
+    takes it. After each kill a clean worker takes over, and then nobody may be able to tell: the same outcome and text
+    as undisturbed, every invariant of the log, a tail from the start and one that resumes by cursor which both tell
+    exactly the log, an empty work queue, no step performed after its result was committed. Effects that `note_effect`
+    was told of are made as often as undisturbed, unless they belong to a step that may be repeated; those named in
+    `once` not even then. `kinds` may also hold `send`, `ack` and `perform`.
+
+    Where a kill hits a step with `idempotent=False`, the handler's policy decides and the outcome is not compared.
+
+    Raises: CrashPointsFailed, an AssertionError, that names each point and what is wrong there.
+    """
+    name = agent.name if isinstance(agent, Agent) else agent
+    async with AsyncExitStack() as stack:
+        if server is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-crash-", ignore_cleanup_errors=True))
+            server = await stack.enter_async_context(EmbeddedServer(Path(folder)))
+        scenario = Scenario(app=app, agent=name, input=input, server=server)
+        undisturbed = await run_once(scenario, None)
+        wrong = check_run(undisturbed, None, once)
+        if wrong:
+            raise CrashPointsFailed(CrashReport(undisturbed, (), (Finding(undisturbed, tuple(wrong)),)))
+        points = _points(undisturbed, frozenset(kinds), roles, sides)
+        runs = await _run_all(scenario, points)
+    checked = [(run, check_run(run, undisturbed, once)) for run in runs]
+    findings = tuple(Finding(run, tuple(wrong)) for run, wrong in checked if wrong)
+    report = CrashReport(undisturbed, tuple(runs), findings)
+    if findings:
+        raise CrashPointsFailed(report)
+    return report
+
+
+async def _run_all(scenario: Scenario, points: list[CrashPoint]) -> list[Run]:
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(point: CrashPoint) -> Run:
+        async with room:
+            return await run_once(scenario, point)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(point)) for point in points]
+    return [task.result() for task in tasks]
+
+
+def _points(run: Run, kinds: Collection[str], roles: Collection[str], sides: Collection[Side]) -> list[CrashPoint]:
+    """Every write of the undisturbed run, numbered by role, kind and side."""
+    counts: dict[tuple[str, str, str], int] = {}
+    points = []
+    for line in run.trace:
+        role = run.roles.get(line.pid, "")
+        side = _side(line)
+        if side is None or role not in roles or line.kind not in kinds or side not in sides:
+            continue
+        number = counts[role, line.kind, side] = counts.get((role, line.kind, side), 0) + 1
+        subject = "mesh." + line.subject.partition(".")[2]
+        points.append(CrashPoint(role=role, kind=line.kind, number=number, side=side, subject=subject))
+    return points
+
+
+def _side(line: TraceLine) -> Side | None:
+    return next((side for side in SIDES if side == line.side), None)
+
+
+def _shown(finding: Finding) -> str:
+    run = finding.run
+    return "\n".join([str(finding), show_log(run.entries), show_tail(run.tails.get(FOLLOWED, ()))])

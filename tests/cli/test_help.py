@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.conftest import Start
+
+COMMANDS = ("run", "dev", "submit", "tail", "show", "cancel", "agents", "doctor", "init", "service", "bench")
+LOADED = """
+import sys
+from mesh.cli import main
+sys.argv = ["mesh", "--help"]
+try:
+    main()
+except SystemExit:
+    pass
+heavy = {"nats", "services", "asyncio", "rich", "structlog", "uvloop"} & set(sys.modules)
+print("loaded:", sorted(heavy))
+"""
+
+
+def test_help_loads_neither_the_client_nor_the_services_nor_anything_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("loaded: []")
+
+
+def test_help_names_every_command_and_the_exit_codes(start: Start) -> None:
+    command = start("--help")
+    assert command.code() == 0
+    assert [name for name in COMMANDS if f"\n  {name} " not in command.out] == []
+    assert "130 left" in command.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_every_command_has_examples(start: Start, name: str) -> None:
+    command = start(name, "--help")
+    assert command.code() == 0
+    assert f"Examples:\n    mesh {name}" in command.out
+
+
+def test_the_version_is_that_of_the_distribution(start: Start) -> None:
+    command = start("--version")
+    assert command.code() == 0
+    assert command.out == "nats-agent-mesh 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("fly",), "No such command 'fly'"),
+        (("run", "hello"), "Missing argument 'INPUT'"),
+        (("tail", "a b"), "'a b' is no task id"),
+        (("submit", "hello", "x", "--metadata", "[1]"), "--metadata is no JSON object"),
+        (("agents", "--server", "http://x"), "--server: 'http://x' is no address of a server"),
+        (("service", "rooter"), "there is no service 'rooter'"),
+        (("service", "executor"), "an executor needs an app"),
+        (("run", "hello", "-"), "the input is not UTF-8"),
+    ],
+)
+def test_what_is_typed_wrong_is_said_in_a_line_and_leaves_with_2(
+    start: Start, arguments: tuple[str, ...], complaint: str
+) -> None:
+    command = start(*arguments, stdin=b"\xff")
+    assert command.code() == 2
+    assert complaint in command.err
+    assert "Traceback" not in command.err
+
+
+def test_a_setting_that_is_no_number_is_named(start: Start) -> None:
+    command = start("agents", env={"MESH_SLOTS": "many"})
+    assert command.code() == 2
+    assert "MESH_SLOTS='many'" in command.err

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Start
+
+ESCAPE = "\x1b["
+
+
+def test_the_demo_agent_answers_where_there_is_no_mesh_and_no_app(start: Start) -> None:
+    command = start("run", "hello", "otters")
+    assert command.code() == 0
+    assert command.out.startswith("Hello! You sent 6 characters")
+    assert command.out.count("Hello!") == 1
+    assert "built-in demo app (offline, no keys)" in command.err
+    assert "10% reading your text" in command.err
+
+
+def test_what_was_run_can_be_shown_and_tailed_while_nothing_runs(start: Start) -> None:
+    run = start("run", "story", "x", "--app", "zoo.py")
+    assert run.code() == 0
+    task = run.until(r"task (\w+)")[1]
+    shown, tailed, lines = start("show", task), None, None
+    assert shown.code() == 0
+    assert "task.accepted" in shown.out
+    assert f"task {task}  completed" in shown.out
+    tailed = start("tail", task)
+    assert (tailed.code(), tailed.out) == (0, "once upon a time\n")
+    lines = start("show", task, "--json")
+    assert lines.code() == 0
+    commits = [json.loads(line) for line in lines.out.splitlines()]
+    assert [one["commit"]["n"] for one in commits] == list(range(len(commits)))
+    assert commits[-1]["commit"]["head"]["phase"] == "ended"
+
+
+def test_the_output_is_printed_unless_the_text_ended_with_it(start: Start) -> None:
+    story = start("run", "story", "x", "--app", "zoo.py:app")
+    assert (story.code(), story.out) == (0, "once upon a time\n")
+    facts = start("run", "facts", "otters", "--app", "zoo:app")
+    assert (facts.code(), facts.out) == (0, 'so: \n{\n  "about": "otters"\n}\n')
+
+
+def test_what_an_app_prints_goes_to_stderr(start: Start) -> None:
+    command = start("run", "facts", "x", "--app", "zoo.py")
+    assert command.code() == 0
+    assert "noise" not in command.out
+    assert "noise of an import" in command.err
+    assert "noise of a handler" in command.err
+
+
+def test_input_comes_from_stdin_for_a_dash(start: Start) -> None:
+    command = start("run", "facts", "-", "--app", "zoo.py", stdin="grüße\n".encode())
+    assert command.code() == 0
+    assert '"about": "grüße\\n"' in command.out
+
+
+def test_json_lines_hold_every_event_and_the_result_last(start: Start) -> None:
+    command = start("run", "story", "x", "--app", "zoo.py", "--json")
+    assert command.code() == 0
+    events = [json.loads(line) for line in command.out.splitlines()]
+    assert all(set(event) == {"cursor", "type", "at", "data"} for event in events)
+    assert events[0]["type"] == "task.accepted"
+    assert [event["type"] for event in events[-2:]] == ["task.completed", "result"]
+    assert "".join(event["data"]["text"] for event in events if event["type"] == "text") == "once upon a time"
+    assert events[-1]["data"]["state"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("agent", "given", "says"),
+    [
+        (
+            "boom",
+            "x",
+            r"failed: ValueError: no good \(handler_error\)\n  at .*zoo.py:\d+ in boom\nhint: mesh show",
+        ),
+        ("stori", "x", r"error: rejected: no agent is named 'stori' \(unknown_agent\)\nhint: did you mean 'story'\?"),
+        ("slow", "many", r"error: failed: the input does not fit: .*\nhint: this agent takes int"),
+    ],
+)
+def test_a_failed_or_rejected_task_leaves_with_1_and_says_why(start: Start, agent: str, given: str, says: str) -> None:
+    command = start("run", agent, given, "--app", "zoo.py", env={"MESH_UNKNOWN_AGENT_GRACE_S": "0.1"})
+    assert command.code() == 1
+    command.until(says)
+
+
+def test_the_first_ctrl_c_cancels_the_task(start: Start) -> None:
+    command = start("run", "wait", "x", "--app", "zoo.py")
+    command.until("waiting")
+    command.signal()
+    assert command.code() == 3
+    assert "canceled: Ctrl-C" in command.err
+
+
+def test_the_second_ctrl_c_leaves_although_the_handler_does_not_listen(start: Start) -> None:
+    command = start("run", "stubborn", "x", "--app", "zoo.py")
+    command.until("waiting")
+    command.signal()
+    command.until("canceling")
+    command.signal(signal.SIGTERM)
+    assert command.code() == 130
+    command.until("left; the task goes on")
+
+
+def test_colour_is_for_terminals_only(start: Start) -> None:
+    plain = start("run", "boom", "x", "--app", "zoo.py")
+    assert plain.code() == 1
+    assert ESCAPE not in plain.out + plain.err
+    coloured = start("run", "boom", "x", "--app", "zoo.py", terminal=True)
+    assert coloured.code() == 1
+    assert ESCAPE in coloured.out
+    refused = start("run", "boom", "x", "--app", "zoo.py", terminal=True, env={"NO_COLOR": "1"})
+    assert refused.code() == 1
+    assert ESCAPE not in refused.out
+
+
+def test_a_run_takes_over_when_the_command_ends_whose_mesh_it_used(start: Start) -> None:
+    first = start("run", "wait", "x", "--app", "zoo.py")
+    first.until("waiting")
+    second = start("run", "slow", "20", "--app", "zoo.py")
+    second.until("2\n")
+    first.signal()
+    assert first.code() == 3
+    assert second.code() == 0
+    assert second.out.endswith("19\ndone\n")
+
+
+@pytest.mark.parametrize(
+    ("app", "complaint"),
+    [
+        ("zoo.py:ap", "has no attribute 'ap'"),
+        ("zo.py", "there is no file zo.py"),
+        ("broken.py", "raises while it is imported: ZeroDivisionError"),
+    ],
+)
+def test_an_app_that_does_not_import_says_what_to_do(start: Start, folder: Path, app: str, complaint: str) -> None:
+    (folder / "broken.py").write_text("1 / 0\n")
+    for arguments in (("run", "x", "y", "--app", app), ("dev", app)):
+        command = start(*arguments)
+        assert command.code() == 2
+        assert complaint in command.err
+        assert "Traceback" not in command.err
+    assert not (folder / ".mesh").exists()
+
+
+def test_a_folder_that_hides_our_packages_is_named(start: Start, folder: Path) -> None:
+    (folder / "services").mkdir()
+    (folder / "services" / "shop.py").touch()
+    command = start("run", "story", "x", "--app", "zoo.py")
+    assert command.code() == 2
+    assert "rename it" in command.err
+
+
+def test_a_store_that_cannot_be_written_says_so_and_names_the_option(start: Start) -> None:
+    command = start("run", "hello", "x", "--store", "zoo.py/store")
+    assert command.code() == 5
+    assert "cannot be used as a store" in command.err
+    assert "--store" in command.err

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mesh.server import EmbeddedServer
+from tests.cli.conftest import Start
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> EmbeddedServer:
+    return EmbeddedServer(tmp_path / "elsewhere")
+
+
+async def test_services_wait_for_a_broker_and_say_so(start: Start, broker: EmbeddedServer) -> None:
+    await broker.start()
+    url = broker.url
+    await broker.stop()
+    router = start("service", "router", "--server", url)
+    executor = start("service", "executor", "--app", "zoo.py", "--server", url)
+    for service in (router, executor):
+        service.until("no broker; trying again")
+    async with broker:
+        for service in (router, executor):
+            service.until('"event": "serving"')
+        run = start("run", "story", "x", "--server", url)
+        assert (run.code(), run.out) == (0, "once upon a time\n")
+        executor.signal()
+        assert executor.code() == 0
+        waiting = start("submit", "story", "x", "--server", url)
+        assert waiting.code() == 0
+        task = waiting.out.strip()
+        doctor = start("doctor", "--server", url, "--json")
+        assert doctor.code() == 1
+        wrong = [one for one in map(json.loads, doctor.out.splitlines()) if one["state"] == "problem"]
+        assert [(one["what"], one["message"].partition(":")[0]) for one in wrong] == [("app", "zoo")]
+        show = start("show", task, "--server", url)
+        assert show.code() == 0
+        assert "it waits: no worker serves pool zoo" in show.out
+        own = start("run", "facts", "x", "--app", "zoo.py", "--server", url)
+        assert own.code() == 0
+        assert start("tail", task, "--server", url).code() == 0
+        router.signal()
+        assert router.code() == 0
+
+
+async def test_a_service_can_be_stopped_while_it_waits_for_its_broker(start: Start, broker: EmbeddedServer) -> None:
+    async with broker:
+        url = broker.url
+    router = start("service", "router", "--server", url)
+    router.until("trying again")
+    router.signal()
+    assert router.code() == 0
+
+
+async def test_the_doctor_creates_streams_and_no_other_client_does(start: Start, broker: EmbeddedServer) -> None:
+    async with broker:
+        submit = start("submit", "story", "x", "--server", broker.url)
+        assert submit.code() == 5
+        assert "holds no mesh" in submit.err
+        before = start("doctor", "--server", broker.url)
+        assert before.code() == 1
+        assert "mesh doctor --apply" in before.out
+        applied = start("doctor", "--server", broker.url, "--apply")
+        assert applied.code() == 1
+        assert "created stream" in applied.out
+        assert "router: none is at work" in applied.out
+        assert start("submit", "story", "x", "--server", broker.url).code() == 0
+
+
+async def test_two_apps_with_one_agent_name_are_refused_with_both_names(
+    start: Start, broker: EmbeddedServer, folder: Path
+) -> None:
+    (folder / "twin.py").write_text((folder / "zoo.py").read_text().replace('"zoo"', '"twin"'))
+    async with broker:
+        executor = start("service", "executor", "--app", "zoo.py", "--server", broker.url)
+        executor.until('"event": "serving"')
+        twin = start("service", "executor", "--app", "twin.py", "--server", broker.url)
+        assert twin.code() == 2
+        assert "of app 'twin' is registered by app 'zoo' already" in twin.err
+        executor.signal()
+        assert executor.code() == 0
+        forgotten = start("agents", "--forget", "zoo", "--server", broker.url)
+        assert forgotten.code() == 0
+        twin = start("service", "executor", "--app", "twin.py", "--server", broker.url)
+        twin.until('"event": "serving"')
