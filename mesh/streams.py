@@ -28,7 +28,10 @@ class Storage(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """One stream; durations in seconds, sizes in bytes, -1 is unlimited."""
+    """One stream; durations in seconds, sizes in bytes, -1 is unlimited.
+
+    With `flush_late` the broker acknowledges before it has written: for what can be derived from the log again.
+    """
 
     name: str
     subjects: tuple[str, ...]
@@ -37,6 +40,7 @@ class Stream:
     allow_direct: bool = True
     deny_delete: bool = False
     no_ack: bool = False
+    flush_late: bool = False
     discard_new: bool = False
     schedules: bool = False
     republish: tuple[str, str] | None = None
@@ -77,10 +81,12 @@ class Definitions:
 def definitions(names: Subjects, *, ack_wait_s: float = 3.0) -> Definitions:
     """What `mesh dev`, `mesh service` and `mesh doctor --apply` create."""
     p = names.prefix
-    work = tuple(f"{p}.{kind}.>" for kind in ("submit", "run", "call", "signal", "ended", "later", "fired"))
+    work = tuple(f"{p}.{kind}.>" for kind in ("submit", "signal", "ended", "later", "fired"))
+    derived = tuple(f"{p}.{kind}.>" for kind in ("run", "call"))
     return Definitions(
         streams=(
             Stream(name=names.work, subjects=work, retention=Retention.WORK_QUEUE, schedules=True),
+            Stream(name=names.runs, subjects=derived, retention=Retention.WORK_QUEUE, flush_late=True),
             Stream(
                 name=names.tasks,
                 subjects=(f"{p}.task.>", f"{p}.context.>"),
@@ -115,5 +121,5 @@ def definitions(names: Subjects, *, ack_wait_s: float = 3.0) -> Definitions:
 def run_consumer(names: Subjects, pool: str, *, ack_wait_s: float = 3.0) -> Consumer:
     """The consumer that the executors of one pool share."""
     return Consumer(
-        stream=names.work, name=f"run_{pool}", filters=(f"{names.prefix}.run.{pool}",), ack_wait_s=ack_wait_s
+        stream=names.runs, name=f"run_{pool}", filters=(f"{names.prefix}.run.{pool}",), ack_wait_s=ack_wait_s
     )

@@ -25,6 +25,7 @@ class Subjects:
 
     prefix: str = "mesh"
     work: str = field(init=False)
+    runs: str = field(init=False)
     tasks: str = field(init=False)
     deltas: str = field(init=False)
     dead_letters: str = field(init=False)
@@ -32,7 +33,7 @@ class Subjects:
     workers: str = field(init=False)
 
     def __post_init__(self) -> None:
-        for name, kind in (("work", "work"), ("tasks", "tasks"), ("deltas", "deltas"), ("dead_letters", "dead")):
+        for name, kind in (("work", "work"), ("runs", "run"), ("tasks", "tasks"), ("deltas", "deltas"), ("dead_letters", "dead")):
             object.__setattr__(self, name, stream_name(self.prefix, kind))
         object.__setattr__(self, "agents", f"{self.prefix}_agents")
         object.__setattr__(self, "workers", f"{self.prefix}_workers")

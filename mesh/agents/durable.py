@@ -23,14 +23,18 @@ Ticket = tuple[tuple[Event, ...], asyncio.Future[str] | None]
 
 
 class Lease:
-    """When the broker last confirmed that the task is this worker's (rule E2)."""
+    """When the broker last confirmed that the task is this worker's (rule E2).
+
+    What counts is when it was asked: the answer may have waited here while this process was frozen.
+    """
 
     def __init__(self, lasts_s: float) -> None:
         self._lasts_s = lasts_s
         self._at = time.monotonic()
 
-    def confirm(self) -> None:
-        self._at = time.monotonic()
+    def confirm(self, asked_at: float) -> None:
+        """Takes note of an answer; `asked_at` is `time.monotonic()` before the request."""
+        self._at = max(self._at, asked_at)
 
     @property
     def fresh(self) -> bool:
@@ -89,7 +93,7 @@ class DurableRecorder:
         await self._idle.wait()
 
     async def lease(self) -> None:
-        if not self._lease.fresh:
+        while not self._lease.fresh:
             await self.look()
         if self.cancelled:
             raise TaskCancelled(f"task '{self._owner.view.task}' was asked to stop")
@@ -100,11 +104,12 @@ class DurableRecorder:
 
     async def look(self) -> None:
         """Reads the newest commit from the leader; raises Fenced if the task is not ours."""
+        asked_at = time.monotonic()
         entry = await self._driver.answer(Read(self._owner.view.task))
         if entry is None:
             raise Fenced
         self._owner.see(view_of(entry))
-        self._lease.confirm()
+        self._lease.confirm(asked_at)
 
     async def tell(self, text: str, offset: int) -> None:
         await self._deltas.tell(text, offset)
@@ -164,6 +169,7 @@ class DurableRecorder:
         emits = self.emits.take()
         if not emits and not events:
             return ""
+        asked_at = time.monotonic()
         try:
             result = await self._driver.drive(self._owner.commit(emits + events))
         except TooLarge:
@@ -172,7 +178,7 @@ class DurableRecorder:
                 raise
             for group in groups:
                 result = await self._driver.drive(self._owner.commit(group))
-        self._lease.confirm()
+        self._lease.confirm(asked_at)
         return result.commit.at
 
 

@@ -29,7 +29,8 @@ def show(
     json: options.Json = False,
 ) -> None:
     """Show the log of a task, commit by commit."""
+    from mesh.cli.input import checked_id
     from mesh.cli.outcome import leave_with
     from mesh.cli.showing import show_task
 
-    leave_with(show_task(task, server=server, store=store, json=json))
+    leave_with(show_task(checked_id(task), server=server, store=store, json=json))

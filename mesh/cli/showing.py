@@ -10,7 +10,6 @@ from typing import Any, Final
 import msgspec
 import typer
 
-from mesh.cli.input import checked_id
 from mesh.cli.outcome import COMPLETED
 from mesh.cli.output import Outlet
 from mesh.cli.places import connected_bus, readable
@@ -28,7 +27,7 @@ async def show_task(id: str, *, server: str | None, store: Path, json: bool) -> 
     """Prints the log; the exit code."""
     out = Outlet(sys.stdout)
     async with readable(server, store) as mesh, connected_bus(mesh.url, "show") as bus:
-        entries = await read_log(bus, mesh.names, checked_id(id))
+        entries = await read_log(bus, mesh.names, id)
         registry = Registry() if json else await read_registry(bus, mesh.names)
     if json:
         for entry in entries:

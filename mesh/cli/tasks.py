@@ -73,9 +73,10 @@ def tail(
 ) -> None:
     """Follow a task to its end, from its beginning or a cursor."""
     from mesh.cli.calling import tail_task
+    from mesh.cli.input import checked_id
     from mesh.cli.outcome import leave_with
 
-    leave_with(tail_task(task, cursor, server=server, store=store, json=json))
+    leave_with(tail_task(checked_id(task), cursor, server=server, store=store, json=json))
 
 
 def cancel(
@@ -86,6 +87,7 @@ def cancel(
 ) -> None:
     """Cancel a task and all below it."""
     from mesh.cli.calling import cancel_task
+    from mesh.cli.input import checked_id
     from mesh.cli.outcome import leave_with
 
-    leave_with(cancel_task(task, reason, server=server, json=json))
+    leave_with(cancel_task(checked_id(task), reason, server=server, json=json))

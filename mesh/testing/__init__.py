@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mesh.log.check import check_log
     from mesh.log.reading import read_log
     from mesh.testing.clock import FakeClock
-    from mesh.testing.crashes import CrashPointsFailed, CrashReport, crash_points
+    from mesh.testing.crashes import CrashPointsFailed, CrashReport, crash_points, freeze_points
     from mesh.testing.local_mesh import LocalMesh
     from mesh.testing.logs import assert_invariants, assert_tail, show_log
     from mesh.testing.processes import Processes, WorkerProcess
@@ -28,7 +28,7 @@ _HOMES = {
     "mesh.log.check": ("check_log",),
     "mesh.log.reading": ("read_log",),
     "mesh.testing.clock": ("FakeClock",),
-    "mesh.testing.crashes": ("CrashPointsFailed", "CrashReport", "crash_points"),
+    "mesh.testing.crashes": ("CrashPointsFailed", "CrashReport", "crash_points", "freeze_points"),
     "mesh.testing.local_mesh": ("LocalMesh",),
     "mesh.testing.logs": (
         "assert_invariants",
@@ -56,6 +56,7 @@ __all__ = [
     "check_log",
     "crash_points",
     "eventually",
+    "freeze_points",
     "note_effect",
     "read_log",
     "show_log",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from mesh.log.check import check_log
 from mesh.log.head import EXECUTOR, Entry
+from mesh.subjects import root_of
 from mesh.testing.crash_run import Run
 from mesh.testing.logs import check_tail
 from mesh.testing.trace import EFFECT, PERFORM, TraceLine
@@ -23,7 +24,7 @@ def check_run(run: Run, undisturbed: Run | None, once: Collection[str]) -> list[
         found += [f"{name}: {difference}" for difference in check_tail(events, run.entries)]
     if run.left:
         found.append(f"the work queue still holds {', '.join(run.left)}")
-    found += _steps(run)
+    found += repeated_steps(run.trace, run.entries)
     if undisturbed is not None:
         found += _outcome(run, undisturbed)
         found += _effects(run, undisturbed, once)
@@ -55,17 +56,18 @@ def _outcome(run: Run, undisturbed: Run) -> Iterator[str]:
         yield f"the text told is {run.text!r}, undisturbed {undisturbed.text!r}"
 
 
-def _steps(run: Run) -> Iterator[str]:
-    """No step is performed after its result was committed, and one that must not be repeated never twice.
+def repeated_steps(trace: Collection[TraceLine], entries: Sequence[Entry]) -> Iterator[str]:
+    """Steps of one task that were performed after their result was committed, or must not be repeated and were.
 
     Whoever committed the result must be the last who performed the step. Lines of one process are in order, and so are
     those of a killed one and its successor.
     """
+    task = f".task.{root_of(entries[0].commit.task)}.{entries[0].commit.task}."
     performed: dict[str, list[int]] = {}
-    for line in run.trace:
-        if line.kind == PERFORM:
-            performed.setdefault(_step_of(line), []).append(line.pid)
-    for key, (by, request, unknown) in _results(run.entries).items():
+    for line in trace:
+        if line.kind == PERFORM and task in line.subject:
+            performed.setdefault(line.subject.partition(task)[2], []).append(line.pid)
+    for key, (by, request, unknown) in _results(entries).items():
         pids = performed.get(key, [])
         if not request.idempotent and len(pids) > 1:
             yield f"step '{key}' must not be repeated and was performed {len(pids)} times"
@@ -107,11 +109,6 @@ def _noted(run: Run) -> Counter[tuple[str, str, bool]]:
 
 def _times(count: int) -> str:
     return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
-
-
-def _step_of(line: TraceLine) -> str:
-    """`<prefix>.task.<root>.<task>.<step>`; a step's own name may hold dots."""
-    return line.subject.split(".", 4)[4]
 
 
 def _pid_of(by: str) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
@@ -21,7 +22,7 @@ from mesh.testing.local_mesh import LocalMesh
 from mesh.testing.logs import text_of_tail
 from mesh.testing.orders import KillPoint, Side
 from mesh.testing.processes import Processes, WorkerProcess
-from mesh.testing.trace import TraceLine, read_trace
+from mesh.testing.trace import POINT, TraceLine
 from mesh.testing.waiting import eventually
 from schemas.task import TERMINAL
 
@@ -31,17 +32,23 @@ EVENTS_PER_TAIL: Final = 3
 SETTINGS: Final = Settings(ack_wait_s=0.5, drain_s=1.0)
 
 
+How = Literal["kill", "freeze"]
+_PAST: Final[dict[How, str]] = {"kill": "killed", "freeze": "froze"}
+_SIGNALS: Final[dict[How, int]] = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
+
+
 class CrashPoint(Struct, frozen=True, kw_only=True):
-    """Where a worker is killed: before or after its append or publish of this number."""
+    """Where a worker is killed or frozen: before or after its append or publish of this number."""
 
     role: str
     kind: str
     number: int
     side: Side
     subject: str = ""
+    how: How = "kill"
 
     def __str__(self) -> str:
-        return f"killed {self.role} {self.side} {self.kind} {self.number} ({self.subject})"
+        return f"{_PAST[self.how]} {self.role} {self.side} {self.kind} {self.number} ({self.subject})"
 
 
 class Scenario(Struct, frozen=True, kw_only=True):
@@ -63,7 +70,6 @@ class Run(Struct, kw_only=True):
     tails: dict[str, list[TaskEvent]] = {}
     trace: list[TraceLine] = []
     roles: dict[int, str] = {}
-    victim: int = 0
     left: list[str] = []
     broken: str = ""
 
@@ -78,16 +84,15 @@ RESUMED: Final = "the tail that resumes by cursor"
 
 
 async def run_once(scenario: Scenario, point: CrashPoint | None) -> Run:
-    """Runs the task once on a mesh of its own; kills one worker at the point and replaces it."""
+    """Runs the task once on a mesh of its own; one worker falls at the point and is replaced."""
     run = Run(point=point, tails={FOLLOWED: [], RESUMED: []})
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-crash-")))
         mesh = await stack.enter_async_context(
             LocalMesh(server=scenario.server, settings=SETTINGS, routers=1 if point and point.role != "router" else 0)
         )
-        trace = folder / "trace"
         processes = await stack.enter_async_context(
-            Processes(mesh.url, scenario.app, settings=mesh.settings, trace=trace)
+            Processes(mesh.url, scenario.app, settings=mesh.settings, trace=folder / "trace")
         )
         try:
             async with asyncio.timeout(TIMEOUT_S):
@@ -97,30 +102,36 @@ async def run_once(scenario: Scenario, point: CrashPoint | None) -> Run:
             run.broken = f"the task had not ended after {TIMEOUT_S:g} s"
         if await mesh.bus.newest(mesh.names.tasks, mesh.names.task(TASK), leader=True):
             run.entries = await mesh.log(TASK)
-        run.trace = read_trace(trace)
+        run.trace = processes.read_trace()
     return run
 
 
 async def _play(scenario: Scenario, run: Run, mesh: LocalMesh, processes: Processes) -> None:
-    victim = await _start(run, processes, "router") if run.point is None or run.point.role == "router" else None
-    executor = await _start(run, processes, "executor")
+    router = await _start(run, processes, "router") if run.point is None or run.point.role == "router" else None
+    victim = await _start(run, processes, "executor")
+    if run.point and run.point.role == "router":
+        assert router
+        victim = router
     task = await mesh.client.submit(scenario.agent, scenario.input, task_id=TASK)
     async with asyncio.TaskGroup() as group:
         group.create_task(_follow(mesh.client, run.tails[FOLLOWED]))
         group.create_task(_resume(mesh.client, run.tails[RESUMED]))
         result = group.create_task(task.result())
         if run.point is not None:
-            await _replace(run, mesh, processes, victim or executor, result)
+            await _replace(run, mesh, processes, victim, result)
         run.result = await result
+    if run.point and run.point.how == "freeze":
+        victim.thaw()
+        await victim.drain()
 
 
 async def _start(run: Run, processes: Processes, role: str) -> WorkerProcess:
     point = run.point
-    kill = KillPoint(kind=point.kind, number=point.number, side=point.side) if point and point.role == role else None
+    kill = None
+    if point and point.role == role:
+        kill = KillPoint(kind=point.kind, number=point.number, side=point.side, signal=_SIGNALS[point.how])
     one = await processes.start(role, kill=kill)
     run.roles[one.pid] = role
-    if kill:
-        run.victim = one.pid
     return one
 
 
@@ -131,13 +142,13 @@ async def _replace(
 
     The point may also lie after the end of the task, before the acknowledgement, so the victim gets a moment more.
     """
-    died = asyncio.create_task(victim.wait())
+    fallen = asyncio.create_task(_fallen(run, processes, victim))
     try:
-        await asyncio.wait((died, result), return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait((died,), timeout=SETTINGS.ack_wait_s)
+        await asyncio.wait((fallen, result), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((fallen,), timeout=SETTINGS.ack_wait_s)
+        run.reached = fallen.done()
     finally:
-        died.cancel()
-    run.reached = not victim.running
+        fallen.cancel()
     if not run.reached:
         return
     if victim.service == "router":
@@ -145,6 +156,13 @@ async def _replace(
     else:
         again = await processes.start("executor")
         run.roles[again.pid] = "executor"
+
+
+async def _fallen(run: Run, processes: Processes, victim: WorkerProcess) -> None:
+    if run.point and run.point.how == "kill":
+        await victim.wait()
+    else:
+        await eventually(lambda: any(line.kind == POINT for line in processes.read_trace()), TIMEOUT_S)
 
 
 async def _follow(client: Client, seen: list[TaskEvent]) -> None:
@@ -176,8 +194,11 @@ async def _left_in_queue(mesh: LocalMesh) -> list[str]:
     """What stays in the work queue; timers may, they end by themselves."""
 
     async def left() -> list[str]:
-        messages = await mesh.bus.read(mesh.names.work, f"{mesh.names.prefix}.>", first=1, leader=True)
-        subjects = [message.subject.partition(".")[2] for message in messages]
+        subjects = [
+            message.subject.partition(".")[2]
+            for stream in (mesh.names.work, mesh.names.runs)
+            for message in await mesh.bus.read(stream, f"{mesh.names.prefix}.>", first=1, leader=True)
+        ]
         return [subject for subject in subjects if not subject.startswith("later.")]
 
     async def none_left() -> None:

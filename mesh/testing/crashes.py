@@ -14,7 +14,7 @@ from msgspec import Struct
 from mesh.agents.app import Agent, Mesh
 from mesh.server import EmbeddedServer
 from mesh.testing.crash_checks import check_run
-from mesh.testing.crash_run import FOLLOWED, CrashPoint, Run, Scenario, run_once
+from mesh.testing.crash_run import FOLLOWED, CrashPoint, How, Run, Scenario, run_once
 from mesh.testing.logs import show_log, show_tail
 from mesh.testing.orders import Side
 from mesh.testing.trace import TraceLine
@@ -88,6 +88,46 @@ async def crash_points(
 
     Raises: CrashPointsFailed, an AssertionError, that names each point and what is wrong there.
     """
+    wanted = _Wanted(frozenset(kinds), frozenset(roles), frozenset(sides), "kill")
+    return await _all_points(app, agent, input, wanted, once, server)
+
+
+async def freeze_points(
+    app: Mesh | str,
+    agent: Agent | str,
+    input: Any,
+    *,
+    kinds: Iterable[str] = KINDS,
+    roles: Collection[str] = ROLES,
+    sides: Collection[Side] = SIDES,
+    once: Collection[str] = (),
+    server: EmbeddedServer | None = None,
+) -> CrashReport:
+    """As `crash_points`, but the worker is frozen there and wakes up when another one has ended its task.
+
+    It must then write nothing that anybody sees, make no effect, and leave in order.
+
+    Raises: CrashPointsFailed.
+    """
+    wanted = _Wanted(frozenset(kinds), frozenset(roles), frozenset(sides), "freeze")
+    return await _all_points(app, agent, input, wanted, once, server)
+
+
+class _Wanted(Struct, frozen=True):
+    kinds: Collection[str]
+    roles: Collection[str]
+    sides: Collection[Side]
+    how: How
+
+
+async def _all_points(
+    app: Mesh | str,
+    agent: Agent | str,
+    input: Any,
+    wanted: _Wanted,
+    once: Collection[str],
+    server: EmbeddedServer | None,
+) -> CrashReport:
     name = agent.name if isinstance(agent, Agent) else agent
     async with AsyncExitStack() as stack:
         if server is None:
@@ -98,8 +138,7 @@ async def crash_points(
         wrong = check_run(undisturbed, None, once)
         if wrong:
             raise CrashPointsFailed(CrashReport(undisturbed, (), (Finding(undisturbed, tuple(wrong)),)))
-        points = _points(undisturbed, frozenset(kinds), roles, sides)
-        runs = await _run_all(scenario, points)
+        runs = await _run_all(scenario, _points(undisturbed, wanted))
     checked = [(run, check_run(run, undisturbed, once)) for run in runs]
     findings = tuple(Finding(run, tuple(wrong)) for run, wrong in checked if wrong)
     report = CrashReport(undisturbed, tuple(runs), findings)
@@ -120,18 +159,18 @@ async def _run_all(scenario: Scenario, points: list[CrashPoint]) -> list[Run]:
     return [task.result() for task in tasks]
 
 
-def _points(run: Run, kinds: Collection[str], roles: Collection[str], sides: Collection[Side]) -> list[CrashPoint]:
+def _points(run: Run, wanted: _Wanted) -> list[CrashPoint]:
     """Every write of the undisturbed run, numbered by role, kind and side."""
     counts: dict[tuple[str, str, str], int] = {}
     points = []
     for line in run.trace:
-        role = run.roles.get(line.pid, "")
-        side = _side(line)
-        if side is None or role not in roles or line.kind not in kinds or side not in sides:
+        role, side = run.roles.get(line.pid, ""), _side(line)
+        if side not in wanted.sides or role not in wanted.roles or line.kind not in wanted.kinds:
             continue
+        assert side
         number = counts[role, line.kind, side] = counts.get((role, line.kind, side), 0) + 1
         subject = "mesh." + line.subject.partition(".")[2]
-        points.append(CrashPoint(role=role, kind=line.kind, number=number, side=side, subject=subject))
+        points.append(CrashPoint(role=role, kind=line.kind, number=number, side=side, subject=subject, how=wanted.how))
     return points
 
 

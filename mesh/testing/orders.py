@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Final, Literal
@@ -17,11 +18,12 @@ Side = Literal["before", "after"]
 
 
 class KillPoint(Struct, frozen=True, kw_only=True):
-    """The worker kills itself before or after its write of that kind and number (from 1)."""
+    """The worker sends itself `signal` before or after its write of that kind and number (from 1)."""
 
     kind: str
     number: int
     side: Side
+    signal: int = signal.SIGKILL
 
 
 class WorkerOrder(Struct, frozen=True, kw_only=True):

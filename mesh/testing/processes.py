@@ -16,6 +16,7 @@ from mesh.agents.app import Mesh
 from mesh.errors import AppError, ServerError
 from mesh.settings import Settings
 from mesh.testing.orders import READY, KillPoint, WorkerOrder, target_of
+from mesh.testing.trace import TraceLine, read_trace
 
 START_S: Final = 30.0
 MAX_LINES_SHOWN: Final = 20
@@ -100,7 +101,7 @@ class Processes:
         self._url = url
         self._app = target_of(app) if app is not None else ""
         self._settings = settings or Settings()
-        self._trace = str(trace) if trace else ""
+        self._trace = trace
         self._folder = tempfile.TemporaryDirectory(prefix="mesh-processes-", ignore_cleanup_errors=True)
         self._all: list[WorkerProcess] = []
 
@@ -127,12 +128,16 @@ class Processes:
             raise AppError("an executor needs an app", hint="Processes(url, app)")
         order = WorkerOrder(
             service=service, url=self._url, settings=self._settings, app=self._app if service == "executor" else "",
-            app_version=app_version, trace=self._trace, kill=kill,
+            app_version=app_version, trace=str(self._trace or ""), kill=kill,
         )  # fmt: skip
         one = await self._spawn(order)
         if ready:
             await one.ready()
         return one
+
+    def read_trace(self) -> list[TraceLine]:
+        """What they have done so far."""
+        return read_trace(self._trace) if self._trace else []
 
     async def _spawn(self, order: WorkerOrder) -> WorkerProcess:
         path = Path(self._folder.name) / f"{len(self._all)}-{order.service}.log"

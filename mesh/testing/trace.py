@@ -14,10 +14,11 @@ from mesh.agents.performing import current_step
 VARIABLE: Final = "MESH_TEST_TRACE"
 EFFECT: Final = "effect"
 PERFORM: Final = "perform"
+POINT: Final = "point"
 
 
 class TraceLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that process `pid` did: a write, the effect of a step, or what `note_effect` was told."""
+    """One thing that process `pid` did: a write, a step's effect, a noted effect, or that it came to its point."""
 
     pid: int
     kind: str

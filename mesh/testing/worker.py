@@ -22,7 +22,7 @@ from mesh.logs import configure
 from mesh.runtime import Fleet, Interrupts, serve_until_signal
 from mesh.service import ServiceConfig
 from mesh.testing.orders import READY, KillPoint, WorkerOrder
-from mesh.testing.trace import VARIABLE, Trace
+from mesh.testing.trace import POINT, VARIABLE, Trace
 
 _STDIN = 0
 _PR_SET_PDEATHSIG = 1
@@ -52,7 +52,8 @@ class Tracer:
         number = self._counts[kind, side] = self._counts.get((kind, side), 0) + 1
         self._trace.write(kind, subject, side=side)
         if self._kill and (self._kill.kind, self._kill.side, self._kill.number) == (kind, side, number):
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._trace.write(POINT, subject, side=side)
+            os.kill(os.getpid(), self._kill.signal)
 
 
 async def serve(order: WorkerOrder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any, Final
@@ -33,7 +34,7 @@ from schemas.task import TaskAccepted, TaskCanceled, TaskCompleted, TaskFailed, 
 
 WATCH_AFTER_S: Final = 0.1
 RESUME_AFTER_S: Final = 5.0
-CANCEL_LOOKS: Final = 25
+CANCEL_LOOKS: Final = 32
 CUT_OFF: Final = Raised(TaskCancelled("the handler was stopped"))
 CANCEL_LOOK_S: Final = 0.2
 log = structlog.get_logger("mesh.executor")
@@ -115,8 +116,9 @@ class Execution:
                 self._see(await self._driver.bus.newest(self._driver.names.tasks, subject, leader=True))
             if self._owner.out:
                 return
+            asked_at = time.monotonic()
             if await self._held.delivery.confirm():
-                self._lease.confirm()
+                self._lease.confirm(asked_at)
             self._see(await self._driver.bus.newest(self._driver.names.tasks, subject))
         except BusUnavailable:
             return
@@ -204,13 +206,13 @@ class Execution:
 
     async def _cancel_is_sure(self) -> bool:
         """A broadcast stops effects; only a request in the log ends the task."""
-        for _ in range(CANCEL_LOOKS):
+        for look in range(CANCEL_LOOKS):
             if self._owner.cancel_requested:
                 return True
             assert self._recorder is not None
             await self._recorder.look()
             if not self._owner.cancel_requested:
-                await asyncio.sleep(CANCEL_LOOK_S)
+                await asyncio.sleep(min(0.001 * 2**look, CANCEL_LOOK_S))
         log.warning("a cancel was broadcast and is not in the log; the task goes on", task=self.task)
         return self._owner.cancel_requested
 

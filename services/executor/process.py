@@ -50,7 +50,7 @@ class ExecutorService:
             served = Served(self._app, version, config.secrets, self._threads, config.observer)
             self._handlers = Handlers(driver, Stamp("executor", self.name), served, settings, self.name)
             self._worker = Worker(
-                bus, names.work, consumer.name, self._handlers.run, slots=settings.slots, tick_s=settings.tick_s
+                bus, names.runs, consumer.name, self._handlers.run, slots=settings.slots, tick_s=settings.tick_s
             )
             stops = await bus.subscribe(names.cancel_all(), self._handlers.cancel)
             async with contextlib.aclosing(stops):

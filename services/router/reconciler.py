@@ -1,12 +1,14 @@
 """Q3: finds tasks whose command is not in the work queue, and publishes what is missing.
 
 A net for purges, power loss and operators. It looks at the newest commit of every log by one short-lived consumer,
-paced, at start, after each reconnect, and every few minutes.
+paced, at start, after each reconnect, and every few minutes. A running task whose command was lost is left to its worker
+while that lives, and looked at again soon: to resume it would fence a healthy owner.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import msgspec
 import structlog
@@ -18,6 +20,8 @@ from mesh.log.head import View, view_of
 from schemas.command import Run
 from services.router import rules
 
+SECOND_LOOK_S: Final = 1.0
+WATCHED_S: Final = 10.0
 log = structlog.get_logger("mesh.router")
 
 
@@ -31,6 +35,7 @@ class Reconciler:
         self._every_s = every_s
         self._due = asyncio.Event()
         self._due.set()
+        self._again_soon = False
 
     def wake(self) -> None:
         self._due.set()
@@ -39,11 +44,12 @@ class Reconciler:
         """Goes round for ever."""
         while True:
             try:
-                async with asyncio.timeout(self._every_s):
+                async with asyncio.timeout(WATCHED_S if self._again_soon else self._every_s):
                     await self._due.wait()
             except TimeoutError:
                 pass
             self._due.clear()
+            self._again_soon = False
             try:
                 await self._round()
             except BusUnavailable as error:
@@ -55,11 +61,16 @@ class Reconciler:
     async def _round(self) -> None:
         """Looks twice: what was missing on both looks, with the head unmoved, is missing."""
         suspects = await self._missing(None)
-        if suspects:
-            await asyncio.sleep(1.0)
-            for view in (await self._missing(suspects)).values():
-                log.warning("command was missing", task=view.task, phase=view.head.phase)
-                await self._driver.drive(rules.reconcile(self._router, view, in_queue=False))
+        if not suspects:
+            return
+        await asyncio.sleep(SECOND_LOOK_S)
+        workers = set(await self._bus.keys(self._router.names.workers))
+        for view in (await self._missing(suspects)).values():
+            if view.head.owner in workers:
+                self._again_soon = True
+                continue
+            log.warning("command was missing", task=view.task, phase=view.head.phase)
+            await self._driver.drive(rules.reconcile(self._router, view, in_queue=False))
 
     async def _missing(self, among: dict[str, View] | None) -> dict[str, View]:
         names = self._router.names
@@ -74,12 +85,17 @@ class Reconciler:
                 open_tasks[view.task] = view
         if not open_tasks:
             return {}
-        queued = {
-            (run.task, run.wake)
-            for message in await self._bus.read(names.work, f"{names.prefix}.run.*", first=1)
-            if (run := _run(message.data)) is not None
-        }
-        return {task: view for task, view in open_tasks.items() if (task, view.head.wake) not in queued}
+        queued = await self._bus.read(names.runs, f"{names.prefix}.run.*", first=1)
+        covers = {message.seq for message in queued}
+        wakes = {(run.task, run.wake) for message in queued if (run := _run(message.data)) is not None}
+        return {task: view for task, view in open_tasks.items() if not _in_queue(view, covers, wakes)}
+
+
+def _in_queue(view: View, covers: set[int], wakes: set[tuple[str, int]]) -> bool:
+    """Whether the command that a head asks for is there: the one that covers its owner, or one for its wake."""
+    if view.head.phase == "running":
+        return view.head.cover in covers
+    return (view.task, view.head.wake) in wakes
 
 
 def _run(body: bytes) -> Run | None:

@@ -51,7 +51,7 @@ async def test_every_message_is_delivered_once_and_never_more_than_the_slots(
     await fill(bus, names, 500)
     for slots in (1, 3, 50):
         worker = Worker()
-        puller = await bus.pull(names.work, "run_shop", worker.take, slots=slots)
+        puller = await bus.pull(names.runs, "run_shop", worker.take, slots=slots)
         done = [await worker.finish_one(puller) for _ in range(100)]
         assert all(delivery.delivered == 1 for delivery in done)
         assert worker.most <= slots
@@ -70,7 +70,7 @@ async def test_a_delivery_says_where_it_comes_from(
     await bus.ensure_consumer(shop(names))
     seq = await bus.publish(names.run("shop"), b"body", headers={"Shop-Kind": "toys"})
     worker = Worker()
-    await bus.pull(names.work, "run_shop", worker.take, slots=5)
+    await bus.pull(names.runs, "run_shop", worker.take, slots=5)
     await eventually(lambda: bool(worker.held))
     [delivery] = worker.held
     assert (delivery.subject, delivery.data, delivery.seq) == (names.run("shop"), b"body", seq)
@@ -94,7 +94,7 @@ async def test_what_is_not_answered_in_time_is_delivered_again(
     await bus.ensure_consumer(shop(names, ack_wait_s=0.2))
     await fill(bus, names, 1)
     worker = Worker()
-    await bus.pull(names.work, "run_shop", worker.take, slots=2)
+    await bus.pull(names.runs, "run_shop", worker.take, slots=2)
     await eventually(lambda: len(worker.held) == 2)
     assert [delivery.delivered for delivery in worker.held] == [1, 2]
 
@@ -107,7 +107,7 @@ async def test_a_negative_answer_brings_a_message_back_at_once_and_a_progress_ho
     await bus.ensure_consumer(shop(names, ack_wait_s=60.0))
     await fill(bus, names, 1)
     worker = Worker()
-    puller = await bus.pull(names.work, "run_shop", worker.take, slots=1)
+    puller = await bus.pull(names.runs, "run_shop", worker.take, slots=1)
     for count in range(1, 4):
         await eventually(lambda: bool(worker.held))
         delivery = worker.held.pop()
@@ -126,7 +126,7 @@ async def test_a_pull_goes_on_after_the_broker_came_back(
     await bus.ensure_consumer(shop(names, ack_wait_s=0.3))
     await fill(bus, names, 3)
     worker = Worker()
-    puller = await bus.pull(names.work, "run_shop", worker.take, slots=4)
+    puller = await bus.pull(names.runs, "run_shop", worker.take, slots=4)
     await eventually(lambda: len(worker.held) == 3)
     held, worker.held = worker.held, []
     broker.kill()
@@ -150,14 +150,14 @@ async def test_a_paused_puller_asks_for_nothing_and_goes_on_when_resumed(
     await bus.ensure(needed)
     await bus.ensure_consumer(shop(names))
     worker = Worker()
-    puller = await bus.pull(names.work, "run_shop", worker.take, slots=1)
+    puller = await bus.pull(names.runs, "run_shop", worker.take, slots=1)
     await fill(bus, names, 3)
     await eventually(lambda: len(worker.held) == 1)
     puller.pause()
     await worker.finish_one(puller)
     assert puller.in_flight == 0
     other = Worker()
-    second = await bus.pull(names.work, "run_shop", other.take, slots=1)
+    second = await bus.pull(names.runs, "run_shop", other.take, slots=1)
     await other.finish_one(second)
     await eventually(lambda: bool(other.held))
     assert not worker.held
@@ -174,10 +174,10 @@ async def test_a_consumer_that_is_made_again_is_found_again(
     await bus.ensure(needed)
     await bus.ensure_consumer(shop(names))
     worker = Worker()
-    puller = await bus.pull(names.work, "run_shop", worker.take, slots=2)
+    puller = await bus.pull(names.runs, "run_shop", worker.take, slots=2)
     await fill(bus, names, 1)
     await worker.finish_one(puller)
-    await bus._api.require(f"CONSUMER.DELETE.{names.work}.run_shop", None, dict)
+    await bus._api.require(f"CONSUMER.DELETE.{names.runs}.run_shop", None, dict)
     await fill(bus, names, 2, start=1)
     await bus.ensure_consumer(shop(names))
     # The first one too, if its acknowledgement came after the consumer had gone.
@@ -194,7 +194,7 @@ async def test_a_pull_that_the_broker_forgot_is_noticed_by_its_silence(
     await bus.ensure_consumer(shop(names))
     link = await bus._control.get()
     worker = Worker()
-    subject = f"$JS.API.CONSUMER.MSG.NEXT.{names.work}.run_shop"
+    subject = f"$JS.API.CONSUMER.MSG.NEXT.{names.runs}.run_shop"
     puller = Puller(link, Verbs(link, bus._inbox, None), subject, worker.take, slots=2, heartbeat_s=0.2)
     # Requests of the first generation go to nobody, as they do when the leader that knew them is gone.
     swallowed = await bus.subscribe("void", lambda _: None)
@@ -216,13 +216,13 @@ async def test_closing_a_puller_gives_back_what_was_on_its_way(
     await bus.ensure(needed)
     await bus.ensure_consumer(shop(names, ack_wait_s=60.0))
     worker = Worker()
-    puller = await bus.pull(names.work, "run_shop", worker.take, slots=100)
+    puller = await bus.pull(names.runs, "run_shop", worker.take, slots=100)
     filling = asyncio.create_task(fill(bus, names, 300))
     await eventually(lambda: bool(worker.held))
     await puller.aclose()
     await filling
     first = {delivery.data for delivery in worker.held}
     other = Worker()
-    second = await bus.pull(names.work, "run_shop", other.take, slots=100)
+    second = await bus.pull(names.runs, "run_shop", other.take, slots=100)
     rest = {(await other.finish_one(second)).data for _ in range(300 - len(first))}
     assert first | rest == {str(n).encode() for n in range(300)}

@@ -63,7 +63,7 @@ def test_a_taken_port_is_announced_and_another_one_is_used(start: Start) -> None
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_tasks_end(dev: Command, start: Start, number: signal.Signals) -> None:
-    task = submitted(start, "slow", "5")
+    task = submitted(start, "slow", "20")
     tail = start("tail", task)
     tail.until("1\n")
     dev.signal(number)

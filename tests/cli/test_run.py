@@ -120,12 +120,12 @@ def test_colour_is_for_terminals_only(start: Start) -> None:
 def test_a_run_takes_over_when_the_command_ends_whose_mesh_it_used(start: Start) -> None:
     first = start("run", "wait", "x", "--app", "zoo.py")
     first.until("waiting")
-    second = start("run", "slow", "20", "--app", "zoo.py")
+    second = start("run", "slow", "12", "--app", "zoo.py")
     second.until("2\n")
     first.signal()
     assert first.code() == 3
     assert second.code() == 0
-    assert second.out.endswith("19\ndone\n")
+    assert second.out.endswith("11\ndone\n")
 
 
 @pytest.mark.parametrize(

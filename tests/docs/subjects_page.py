@@ -19,7 +19,7 @@ token (`MESH_PREFIX`, default `mesh`). The root of a task id is what stands befo
 | what | subject | body | kept in |
 | --- | --- | --- | --- |
 | submit a task | `mesh.submit.<agent>` | text, or `{"input": …}` | `MESH_WORK` |
-| run a task | `mesh.run.<pool>` | `Run` | `MESH_WORK` |
+| run a task | `mesh.run.<pool>` | `Run` | `MESH_RUN` |
 | request to a task | `mesh.signal.<root>.<task>` | `TaskSignal` (`cancel`, `steer`) | `MESH_WORK` |
 | a task ended | `mesh.ended.<root>.<task>` | `Ended` | `MESH_WORK` |
 | timer | `mesh.later.<kind>-<task>`, fires to `mesh.fired.<root>.<task>` | `Fired` | `MESH_WORK` |
@@ -75,6 +75,8 @@ def _also(stream: Stream) -> str:
         words.append("single messages cannot be deleted")
     if stream.schedules:
         words.append("message schedules")
+    if stream.flush_late:
+        words.append("flushed late: its commands can be derived from the log again")
     if stream.no_ack:
         words.append("no acknowledgements")
     if stream.max_age_s:
