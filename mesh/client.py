@@ -77,15 +77,16 @@ class _Session:
             bus, self._bus = self._bus, None
             await bus.aclose()
 
-    async def tail(self, id: str, cursor: str | None, *, wait: bool) -> AsyncGenerator[TaskEvent]:
-        async with aclosing(Tail(self.bus, self.names, id, cursor=cursor, wait=wait).events()) as events:
+    async def tail(self, id: str, cursor: str | None, *, wait: bool, ahead: bool = True) -> AsyncGenerator[TaskEvent]:
+        tail = Tail(self.bus, self.names, id, cursor=cursor, wait=wait, ahead=ahead)
+        async with aclosing(tail.events()) as events:
             async for event in events:
                 yield event
 
     async def result(self, id: str, timeout_s: float | None, *, wait: bool) -> Result:
         artifacts: list[ArtifactAdded] = []
         try:
-            async with asyncio.timeout(timeout_s), aclosing(self.tail(id, None, wait=wait)) as events:
+            async with asyncio.timeout(timeout_s), aclosing(self.tail(id, None, wait=wait, ahead=False)) as events:
                 async for event in events:
                     if isinstance(event.data, ArtifactAdded):
                         artifacts.append(event.data)

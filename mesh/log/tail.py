@@ -33,14 +33,18 @@ _delta = msgspec.json.Decoder(Delta)
 class Tail:
     """One reader of one task; `async for` over `events()`.
 
-    With `wait` a task without a log is waited for; otherwise it is unknown after a short grace.
+    With `wait` a task without a log is waited for; otherwise it is unknown after a short grace. Without `ahead` text
+    comes from the log alone, which is enough for a reader that only wants the end.
     """
 
-    def __init__(self, bus: Bus, names: Subjects, task: str, *, cursor: str | None = None, wait: bool = False) -> None:
+    def __init__(
+        self, bus: Bus, names: Subjects, task: str, *, cursor: str | None = None, wait: bool = False, ahead: bool = True
+    ) -> None:
         self._bus = bus
         self._names = names
         self._task = task
         self._wait = wait
+        self._ahead = ahead
         self._from_cursor = cursor is not None
         self._merge = Merge(cursor)
         self._live: deque[LiveMessage] = deque()
@@ -55,7 +59,10 @@ class Tail:
         waited for.
         """
         async with AsyncExitStack() as stack:
-            for subject in (self._names.log(self._task), self._names.delta(self._task)):
+            subjects = [self._names.log(self._task)]
+            if self._ahead:
+                subjects.append(self._names.delta(self._task))
+            for subject in subjects:
                 live = await self._bus.subscribe(subject, self._take, on_gap=self._miss)
                 stack.push_async_callback(live.aclose)
             while not self._merge.ended:
@@ -129,7 +136,7 @@ class Tail:
                 stored = await self._bus.read(self._names.tasks, subject, first=first, leader=True)
             entries = [entry_of(message) for message in stored]
         out = [event for entry in entries for event in self._merge.commit(entry)]
-        return out if self._merge.ended else out + await self._cached_deltas()
+        return out if self._merge.ended or not self._ahead else out + await self._cached_deltas()
 
     async def _newest(self, subject: str) -> Entry | None:
         loop = asyncio.get_running_loop()

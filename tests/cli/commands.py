@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pty
 import re
@@ -85,9 +86,10 @@ class Command:
         return re.search(pattern, self.out) or re.search(pattern, self.err)
 
     def _read(self, name: str, fd: int) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")()
         while data := _read_some(fd):
             with self._changed:
-                self._texts[name] += data.decode()
+                self._texts[name] += decoder.decode(data)
                 self._changed.notify_all()
 
 

@@ -89,7 +89,8 @@ class World(LocalMesh):
 
     async def queued(self, kind: str) -> list[StoredMessage]:
         """The commands of one kind that nobody has acknowledged."""
-        return await self.bus.read(self.names.work, f"{self.settings.prefix}.{kind}.>", first=1)
+        stream = self.names.runs if kind == "run" else self.names.work
+        return await self.bus.read(stream, f"{self.settings.prefix}.{kind}.>", first=1)
 
     async def outcome(self, task: str) -> Outcome:
         """Waits for the end; asserts that log, tail and result agree, and that the heads follow from the events."""
