@@ -261,6 +261,9 @@ class Execution:
             id=self.task, agent=agent.name, context_id=accepted.context_id or self.task, owner=accepted.owner,
             attempt=journal.claims, metadata=accepted.metadata,
         )  # fmt: skip
+        structlog.contextvars.bind_contextvars(
+            task=info.id, context=info.context_id, agent=info.agent, attempt=info.attempt
+        )
         return Context(info, value, journal, recorder, secrets=self._served.secrets, threads=self._served.threads)
 
     async def _watch(self) -> None:

@@ -23,7 +23,7 @@ async def register(bus: Bus, bucket: str, app: Mesh, version: str) -> None:
         if taken:
             raise AppError(
                 f"agent '{taken[0]}' of app '{app.name}' is registered by app '{other.app}' already",
-                hint=f"rename one, or remove the old record with `mesh agent rm {other.app}` if that app is gone",
+                hint=f"rename one, or remove the old record with `mesh agents --forget {other.app}` if that app is gone",
             )
     record = AppRecord(
         v=VERSION, app=app.name, pool=app.pool, version=version, at=rfc3339(SystemClock().now()),

@@ -23,6 +23,7 @@ class Log:
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
         self.told: list[tuple[int, str]] = []
+        self.performed: list[str] = []
         self.append(event(TaskAccepted(agent="a", pool="p", digest="d", sequence=1, at=self.time)))
 
     @property
@@ -71,6 +72,9 @@ class MemoryRecorder:
 
     def performing(self, step: str) -> None:
         """Nobody looks."""
+
+    def performing(self, step: str) -> None:
+        self.log.performed.append(step)
 
     async def tell(self, text: str, offset: int) -> None:
         self.log.told.append((offset, text))
