@@ -184,7 +184,7 @@ class Execution:
         self, agent: Agent, context: Context, recorder: DurableRecorder, outcome: Any
     ) -> Verdict | None:
         if self.stop_reason is Stop.RELEASE and isinstance(outcome, Raised):
-            return await self._driver.drive(self._owner.release())
+            return await self._driver.drive(self._owner.release(recorder.emits.take()))
         if self.stop_reason is Stop.CANCEL and not await self._cancel_is_sure():
             self.stop_reason = None
             await recorder.commit_rest()

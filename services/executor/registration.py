@@ -6,10 +6,11 @@ import msgspec
 
 from mesh.agents.app import Mesh
 from mesh.bus import Bus
-from mesh.clock import SystemClock, rfc3339
+from mesh.clock import SystemClock
 from mesh.errors import AppError
 from schemas.agent import AppRecord
 from schemas.envelope import VERSION
+from schemas.instant import rfc3339
 
 
 async def register(bus: Bus, bucket: str, app: Mesh, version: str) -> None:

@@ -39,7 +39,8 @@ DATA: Final[tuple[msgspec.Struct, ...]] = (
         owner="t/u", deadline_s=1.5, metadata={"k": None}, unknown={"priority": 5}, parent="p", ancestors=("p", "q"),
     ),
     task.TaskStarted(
-        wake=4, cover=17, delivery=2, owner="executor-1-ab", attempt=2, app_version="v1", definition="sha", agent="report"
+        wake=4, cover=17, delivery=2, owner="executor-1-ab", attempt=2, app_version="v1", definition="sha",
+        agent="report",
     ),
     task.TaskSuspended(reason="nondeterministic", error=ERROR, not_apps=("1",), resume_after_s=5.0),
     task.TaskResumed(reason="app version 2"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from mesh.log.head import Entry, fold
@@ -48,7 +49,7 @@ async def test_the_handler_replays_without_performing_a_step_or_emitting_anythin
 # After 3 commits the second one has begun a step that must not be repeated: `tests/unit/test_context.py` has that.
 @pytest.mark.parametrize(
     ("name", "keep"),
-    [("completed", n) for n in range(2, 7)] + [("taken-over-and-cancelled", n) for n in (2, 4, 5, 6, 7)],
+    [("completed", n) for n in range(2, 6)] + [("taken-over-and-cancelled", n) for n in (2, 4, 5, 6, 7)],
 )
 async def test_from_any_prefix_the_handler_goes_on_to_the_same_steps(name: str, keep: int) -> None:
     commits = read(name)
@@ -58,10 +59,8 @@ async def test_from_any_prefix_the_handler_goes_on_to_the_same_steps(name: str, 
     await HANDLERS[name](history.context())
     again = Journal(history.commits)
     assert again.results.keys() == whole.results.keys()
-    assert {key: result.output for key, result in again.results.items()} == {  # type: ignore[union-attr]
-        key: result.output
-        for key, result in whole.results.items()  # type: ignore[union-attr]
-    }
+    for key, result in whole.results.items():
+        assert again.results[key] == msgspec.structs.replace(result, attempt=again.results[key].attempt)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import aclosing
 from typing import Any
 
 from mesh import BusUnavailable, Client, Result, TaskEvent
-from mesh.testing import LocalMesh, Processes, assert_invariants, assert_tail, eventually
+from mesh.testing import LocalMesh, Processes, assert_invariants, assert_tail, eventually, show_log
 from mesh.testing.crash_checks import repeated_steps
 from schemas.task import TERMINAL
 
 EVENTS_PER_TAIL = 4
+END_S = 45.0
 
 
 class Load:
@@ -61,6 +63,32 @@ class Load:
                 seen.append(event)
 
 
+async def assert_ends(
+    load: Load, mesh: LocalMesh, processes: Processes, *disturbing: Coroutine[Any, Any, None]
+) -> None:
+    """Runs the load beside what disturbs it; if it does not end, says what it waits for."""
+    try:
+        async with asyncio.timeout(END_S), asyncio.TaskGroup() as group:
+            disturbances = [group.create_task(one) for one in disturbing]
+            await load.run()
+            for disturbance in disturbances:
+                disturbance.cancel()
+    except TimeoutError:
+        raise AssertionError("\n".join(await _waiting_for(load, mesh, processes))) from None
+
+
+async def _waiting_for(load: Load, mesh: LocalMesh, processes: Processes) -> list[str]:
+    lines = [f"{len(load.results)} of {len(load.ids)} tasks have ended"]
+    for message in await mesh.bus.read(mesh.names.work, f"{mesh.names.prefix}.>", first=1, leader=True):
+        lines.append(f"in the queue: {message.seq} {message.subject} {message.data.decode()}")
+    for id in [id for id in load.ids if id not in load.results][:3]:
+        newest = await mesh.bus.newest(mesh.names.tasks, mesh.names.task(id), leader=True)
+        lines.append(f"{id}: {show_log(await mesh.log(id)) if newest else 'has no log'}")
+    unread = [id for id, events in load.tails.items() if not events or events[-1].type not in TERMINAL]
+    lines.append(f"tails that wait: {unread}")
+    return lines + [f"{one} said:\n{one.said()}" for one in processes.running]
+
+
 async def assert_nothing_lost(load: Load, mesh: LocalMesh, processes: Processes, output: Any) -> None:
     """Every task ended once and well, every log and tail is right, no committed step was made again."""
     trace = processes.read_trace()
@@ -68,7 +96,8 @@ async def assert_nothing_lost(load: Load, mesh: LocalMesh, processes: Processes,
         entries = await mesh.log(id)
         assert_invariants(entries)
         assert (load.results[id].state, load.results[id].output) == ("completed", output), load.results[id]
-        assert not list(repeated_steps(trace, entries))
+        repeated = list(repeated_steps(trace, entries))
+        assert not repeated, "\n".join([id, *repeated, show_log(entries)])
     for id, events in load.tails.items():
         assert_tail(events, await mesh.log(id))
 

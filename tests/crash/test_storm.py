@@ -12,7 +12,7 @@ import pytest
 from mesh.settings import Settings
 from mesh.testing import LocalMesh, Processes
 from mesh.testing.orders import KillPoint
-from tests.crash.load import Load, assert_nothing_lost
+from tests.crash.load import Load, assert_ends, assert_nothing_lost
 
 SETTINGS = Settings(ack_wait_s=0.6, max_attempts=20, drain_s=1.0, slots=20)
 ROLES = ("router", "router", "executor", "executor", "executor")
@@ -60,11 +60,8 @@ async def test_services_that_die_at_random_writes_lose_and_repeat_nothing(
 ) -> None:
     load = Load(mesh.client, "steps", STEPS, tasks=200, tails=20)
     storm = Storm(processes, rng)
-    async with asyncio.TaskGroup() as group:
-        lives = [group.create_task(storm.keep(role, deaths=3, last_write=60)) for role in ROLES]
-        await load.run()
-        for life in lives:
-            life.cancel()
+    lives = [storm.keep(role, deaths=3, last_write=60) for role in ROLES]
+    await assert_ends(load, mesh, processes, *lives)
     print(f"{storm.deaths} workers were killed")
     assert storm.deaths >= len(ROLES)
     await assert_nothing_lost(load, mesh, processes, OUTPUT)
@@ -83,9 +80,7 @@ async def test_a_broker_that_is_killed_under_load_loses_and_repeats_nothing(
             await mesh.server.kill()
             await mesh.server.start()
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(kill_broker())
-        group.create_task(load.run())
+    await assert_ends(load, mesh, processes, kill_broker())
     await assert_nothing_lost(load, mesh, processes, OUTPUT)
 
 
@@ -102,7 +97,5 @@ async def test_everything_killed_at_once_and_repeatedly_goes_on_after_a_restart(
             await asyncio.gather(*(processes.start(role, ready=False) for role in ROLES))
 
     await asyncio.gather(*(processes.start(role) for role in ROLES))
-    async with asyncio.TaskGroup() as group:
-        group.create_task(kill_all())
-        group.create_task(load.run())
+    await assert_ends(load, mesh, processes, kill_all())
     await assert_nothing_lost(load, mesh, processes, OUTPUT)

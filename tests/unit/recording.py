@@ -7,11 +7,11 @@ from typing import Any
 
 from mesh.agents.context import Context, TaskInfo
 from mesh.agents.emits import Emits
-from mesh.clock import rfc3339
 from mesh.errors import TaskCancelled
 from mesh.log.journal import Journal
 from schemas import envelope
 from schemas.envelope import Commit, Event, Head, event
+from schemas.instant import rfc3339
 from schemas.task import TaskAccepted, TaskStarted
 
 Handler = Callable[[Context], Any]
@@ -23,7 +23,6 @@ class Log:
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
         self.told: list[tuple[int, str]] = []
-        self.performed: list[str] = []
         self.append(event(TaskAccepted(agent="a", pool="p", digest="d", sequence=1, at=self.time)))
 
     @property
@@ -72,9 +71,6 @@ class MemoryRecorder:
 
     def performing(self, step: str) -> None:
         """Nobody looks."""
-
-    def performing(self, step: str) -> None:
-        self.log.performed.append(step)
 
     async def tell(self, text: str, offset: int) -> None:
         self.log.told.append((offset, text))

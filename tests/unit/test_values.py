@@ -153,8 +153,11 @@ def test_nothing_is_converted_without_an_annotation() -> None:
 
 
 def test_a_function_says_what_it_returns() -> None:
-    def typed() -> Order: ...
-    def broken() -> "Nowhere": ...  # type: ignore[name-defined]  # noqa: F821
+    def typed() -> Order:
+        return Order("tea")
+
+    def broken() -> Nowhere:  # type: ignore[name-defined]  # noqa: F821
+        return None
 
     assert return_type(typed) is Order
     assert return_type(broken) is Any
