@@ -39,6 +39,10 @@ class Lease:
         """Takes note of an answer; `asked_at` is `time.monotonic()` before the request."""
         self._at = max(self._at, asked_at)
 
+    def lapse(self) -> None:
+        """The broker was away, and may have forgotten the delivery when it came back."""
+        self._lapsed = True
+
     @property
     def fresh(self) -> bool:
         self._lapsed = self._lapsed or time.monotonic() - self._at >= self._lasts_s
@@ -97,14 +101,15 @@ class DurableRecorder:
         await self._idle.wait()
 
     async def lease(self) -> None:
-        if not self._lease.fresh:
+        if not (self._lease.fresh and self._driver.bus.connected):
             await self.look()
         if self.cancelled:
             raise TaskCancelled(f"task '{self._owner.view.task}' was asked to stop")
 
     def performing(self, step: str) -> None:
         if self._observer is not None:
-            self._observer.before("perform", f"{self._driver.names.task(self._owner.view.task)}.{step}")
+            log = self._driver.names.task(self._owner.view.task)
+            self._observer.before("perform", f"{log}.{self._owner.claim}.{step}")
 
     async def look(self) -> None:
         """Reads the newest commit from the leader; raises Fenced if the task is not ours."""

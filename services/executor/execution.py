@@ -105,6 +105,10 @@ class Execution:
         if self._handler:
             self._handler.cancel()
 
+    def lapse(self) -> None:
+        """The broker was away, and may have given the task to another worker (E2)."""
+        self._lease.lapse()
+
     async def tick(self) -> None:
         """Keeps the delivery alive while the log says that the task is ours.
 

@@ -86,7 +86,26 @@ async def _waiting_for(load: Load, mesh: LocalMesh, processes: Processes) -> lis
         lines.append(f"{id}: {show_log(await mesh.log(id)) if newest else 'has no log'}")
     unread = [id for id, events in load.tails.items() if not events or events[-1].type not in TERMINAL]
     lines.append(f"tails that wait: {unread}")
+    lines.append(await _stacks())
     return lines + [f"{one} said:\n{one.said()}" for one in processes.running]
+
+
+async def _stacks() -> str:
+    import io, collections
+    c=collections.Counter()
+    for t in asyncio.all_tasks():
+        b=io.StringIO(); 
+        coro=t.get_coro(); out=[]
+        while coro is not None:
+            fr=getattr(coro,'cr_frame',None) or getattr(coro,'ag_frame',None)
+            if fr: out.append(f"{fr.f_code.co_filename.split('/')[-1]}:{fr.f_lineno} {fr.f_code.co_name}")
+            nxt=getattr(coro,'cr_await',None) or getattr(coro,'ag_await',None)
+            if nxt is None: break
+            if not hasattr(nxt,'cr_frame') and not hasattr(nxt,'ag_frame'): out.append(repr(nxt)[:150] if 'Future' in repr(nxt) else type(nxt).__name__)
+            coro=nxt if (hasattr(nxt,'cr_frame') or hasattr(nxt,'ag_frame')) else None
+        b.write(" <- ".join(out))
+        c[b.getvalue()]+=1
+    return "\n".join(f"STACK {n} x {s}" for s,n in c.items())
 
 
 async def assert_nothing_lost(load: Load, mesh: LocalMesh, processes: Processes, output: Any) -> None:
