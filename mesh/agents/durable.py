@@ -82,12 +82,15 @@ class DurableRecorder:
         self._idle.set()
         self._due = False
         self.stopping = False
+        self._closed = False
 
     @property
     def cancelled(self) -> bool:
         return self.stopping or self._owner.cancel_requested
 
     async def commit(self, events: tuple[Event, ...]) -> str:
+        if self._closed:
+            raise Fenced
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._start((events, done))
         return await done
@@ -96,11 +99,17 @@ class DurableRecorder:
         """Commits what was emitted, once no branch of the handler is left."""
         await self._append(())
 
+    def close(self) -> None:
+        """Takes nothing more from the handler; one that was left behind may still try."""
+        self._closed = True
+
     async def settle(self) -> None:
         """Returns when no append is in flight any more."""
         await self._idle.wait()
 
     async def lease(self) -> None:
+        if self._closed:
+            raise Fenced
         if not (self._lease.fresh and self._driver.bus.connected):
             await self.look()
         if self.cancelled:
@@ -119,10 +128,12 @@ class DurableRecorder:
         self._owner.see(view_of(entry))
 
     async def tell(self, text: str, offset: int) -> None:
+        if self._closed:
+            raise Fenced
         await self._deltas.tell(text, offset)
 
     def soon(self) -> None:
-        if not self._due:
+        if not self._due and not self._closed:
             self._due = True
             self._spawn(self._commit_late())
 

@@ -26,8 +26,8 @@ class ToolSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class OutputSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A structured answer that is asked for; made by `output_spec`.
 
-    `mode` says how it is asked for: in the provider's own way, as a call of a tool named `name`, or in the prompt; `auto`
-    takes what the model does best. `wrapped` means that the value stands under the key `value`, because it is no object.
+    `mode` says how it is asked for: in the provider's own way, as a call of a tool named `name`, or in the prompt;
+    `auto` takes what the model does best. `wrapped` means that the value is no object and stands under the key `value`.
     """
 
     schema: dict[str, Any]
@@ -52,7 +52,7 @@ class Endpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ModelRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One request; `model` is `provider:model`, `settings` are those all providers share (`max_tokens`, `timeout` …)."""
+    """One request; `model` is `provider:model`, `settings` what all providers share (`max_tokens`, `timeout` …)."""
 
     model: str
     instructions: str = ""

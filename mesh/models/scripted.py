@@ -20,7 +20,7 @@ from schemas.message import ASSISTANT, REASONING, TEXT, TOOL_CALL, TOOL_RESULT, 
 from schemas.task import Money, Usage
 
 PROVIDER: Final = "scripted"
-_PIECE: Final = re.compile(r"\s*\S+\s*?(?=\s|\Z)|\s+")
+_PIECE: Final = re.compile(r"\s*\S+|\s+")
 _FREE: Final = Money(amount="0")
 
 

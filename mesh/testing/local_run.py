@@ -13,24 +13,16 @@ from mesh.agents.emits import Emits
 from mesh.agents.guard import Raised, Threads, error_of, guard
 from mesh.agents.values import as_recorded, read_input
 from mesh.clock import Clock, SystemClock
-from mesh.errors import InvalidInput, MeshError, Nondeterministic, TaskCancelled, TooLarge
+from mesh.errors import InvalidInput, Nondeterministic, TooLarge
 from mesh.log.head import EXECUTOR, ROUTER, Entry, View, next_commit
 from mesh.log.journal import Journal
 from mesh.service import Stamp
 from schemas.command import DEFAULT_OWNER
 from schemas.envelope import Event, event
 from schemas.error import Error
-from schemas.step import EventAdded, StepCompleted, StepFailed, StepProgress, TextAdded
-from schemas.task import (
-    TERMINAL,
-    CancelRequested,
-    State,
-    TaskAccepted,
-    TaskCanceled,
-    TaskCompleted,
-    TaskFailed,
-    TaskStarted,
-)
+from schemas.instant import rfc3339
+from schemas.step import EventAdded, StepCompleted, StepFailed, StepProgress
+from schemas.task import State, TaskAccepted, TaskCompleted, TaskFailed, TaskStarted
 
 TASK = "local"
 
@@ -54,15 +46,15 @@ class LocalResult(Struct, frozen=True, kw_only=True):
 
 
 class LocalRecorder:
-    """A recorder whose log is a list; it is never fenced, and canceled only before the step `cancel_before`."""
+    """A recorder whose log is a list; nobody fences or cancels it."""
 
-    def __init__(self, entries: Sequence[Entry], clock: Clock, cancel_before: str | None) -> None:
+    cancelled = False
+
+    def __init__(self, entries: Sequence[Entry], clock: Clock) -> None:
         self.entries = list(entries)
         self.performed: list[str] = []
-        self.cancelled = False
         self.emits = Emits(0, 0, clock.now)
         self._clock = clock
-        self._cancel_before = cancel_before
 
     def append(self, role: str, events: tuple[Event, ...]) -> str:
         """One more commit; its sequence is what a stream of this log alone would give."""
@@ -91,14 +83,10 @@ class LocalRecorder:
         return self.append(EXECUTOR, every) if every else ""
 
     async def lease(self) -> None:
-        if self.cancelled:
-            raise TaskCancelled("the task was asked to stop")
+        """It is ours."""
 
     def performing(self, step: str) -> None:
         self.performed.append(step)
-        if step == self._cancel_before:
-            self.cancelled = True
-            raise TaskCancelled("the task was asked to stop")
 
     async def tell(self, text: str, offset: int) -> None:
         """Nobody listens."""
@@ -126,18 +114,72 @@ async def run_local(
     task.
     """
     clock = clock or SystemClock()
-    info = info or TaskInfo(id=TASK, agent=agent.name, context_id=TASK)
-    recorder = LocalRecorder(_without_end(replay, clock) if replay else (), clock)
+    recorder = LocalRecorder(_without_end(replay or ()), clock)
     if not recorder.entries:
         accepted = TaskAccepted(
-            agent=agent.name, pool=TASK, digest=TASK, sequence=1, at="", owner=DEFAULT_OWNER,
+            agent=agent.name, pool=TASK, digest=TASK, sequence=1, at=rfc3339(clock.now()), owner=DEFAULT_OWNER,
             input=as_recorded(input, Any, "the input"),
         )  # fmt: skip
         recorder.append(ROUTER, (event(accepted),))
     journal = recorder.claim()
-    assert journal.accepted is not None
-    terminal = await _call(agent, journal, recorder, Context(
-        info, None, journal, recorder, secrets=(secrets or {}).get, threads=Threads()
-    ))  # fmt: skip
+    info = info or _info(recorder.entries[0].commit.task, journal)
+    terminal = await _call(agent, journal, recorder, info, secrets or {})
     recorder.append(EXECUTOR, (*recorder.emits.take(), event(terminal)))
     return _result(terminal, recorder)
+
+
+async def _call(
+    agent: Agent, journal: Journal, recorder: LocalRecorder, info: TaskInfo, secrets: Mapping[str, str]
+) -> TaskCompleted | TaskFailed:
+    """What an executor does with a handler, and how it ends the task."""
+    threads = Threads()
+    try:
+        assert journal.accepted is not None
+        value = read_input(journal.accepted.input, agent.input_type)
+        context = Context(info, value, journal, recorder, secrets=secrets.get, threads=threads)
+        outcome = await guard(agent.handler, (context, value) if agent.takes_input else (context,), {}, threads)
+        if isinstance(outcome, Raised):
+            if isinstance(outcome.error, Nondeterministic):
+                raise outcome.error
+            return TaskFailed(error=error_of(outcome.error))
+        output = as_recorded(outcome, agent.output_type, f"the output of agent '{agent.name}'")
+        context.check_complete()
+    except (InvalidInput, TooLarge) as error:
+        return TaskFailed(error=error.to_error())
+    return TaskCompleted(output=output)
+
+
+def _info(task: str, journal: Journal) -> TaskInfo:
+    """As the log says: what a handler draws from `ctx.random` follows from the task's id."""
+    accepted = journal.accepted
+    assert accepted is not None, "a log begins with task.accepted"
+    return TaskInfo(
+        id=task, agent=accepted.agent, context_id=accepted.context_id or task, owner=accepted.owner,
+        attempt=journal.claims, metadata=accepted.metadata,
+    )  # fmt: skip
+
+
+def _without_end(entries: Sequence[Entry]) -> list[Entry]:
+    """A log as it was before its task ended; what was emitted with the end goes with it, and is emitted again."""
+    return [entry for entry in entries if entry.commit.head.phase != "ended"]
+
+
+def _result(terminal: TaskCompleted | TaskFailed, recorder: LocalRecorder) -> LocalResult:
+    journal = Journal(entry.commit for entry in recorder.entries)
+    data = [one.data for entry in recorder.entries for one in entry.commit.events]
+    completed = isinstance(terminal, TaskCompleted)
+    return LocalResult(
+        state="completed" if completed else "failed",
+        output=terminal.output if isinstance(terminal, TaskCompleted) else None,
+        error=terminal.error if isinstance(terminal, TaskFailed) else None,
+        text=journal.text,
+        events=tuple(one for one in data if isinstance(one, EventAdded)),
+        progress=tuple(one for one in data if isinstance(one, StepProgress)),
+        steps={key: _outcome(one) for key, one in journal.results.items()},
+        performed=tuple(recorder.performed),
+        log=tuple(recorder.entries),
+    )
+
+
+def _outcome(result: StepCompleted | StepFailed) -> Any:
+    return result.output if isinstance(result, StepCompleted) else result.error

@@ -33,6 +33,7 @@ from schemas.error import Error
 from schemas.task import TaskAccepted, TaskCanceled, TaskCompleted, TaskFailed, TaskSuspended
 
 WATCH_AFTER_S: Final = 0.1
+STUBBORN_S: Final = 5.0
 RESUME_AFTER_S: Final = 5.0
 CANCEL_LOOKS: Final = 32
 CUT_OFF: Final = Raised(TaskCancelled("the handler was stopped"))
@@ -75,6 +76,7 @@ class Execution:
         self._lease = lease
         self._group: asyncio.TaskGroup | None = None
         self._handler: asyncio.Task[Any] | None = None
+        self._stopping = asyncio.Event()
         self._recorder: DurableRecorder | None = None
         self._watching: Subscription | None = None
 
@@ -104,6 +106,7 @@ class Execution:
             self._recorder.stopping = True
         if self._handler:
             self._handler.cancel()
+            self._stopping.set()
 
     def lapse(self) -> None:
         """The broker was away, and may have given the task to another worker (E2)."""
@@ -168,21 +171,41 @@ class Execution:
             self._recorder = recorder
             context = self._context(agent, value, journal, recorder)
             arguments = (context, value) if agent.takes_input else (context,)
-            self._handler = group.create_task(guard(agent.handler, arguments, {}, self._served.threads))
+            self._handler = asyncio.create_task(guard(agent.handler, arguments, {}, self._served.threads))
             if self.stop_reason or self._owner.cancel_requested:
                 self.stop(self.stop_reason or Stop.CANCEL)
             watch = asyncio.get_running_loop().call_later(WATCH_AFTER_S, lambda: spawn(self._watch()))
             try:
-                await asyncio.wait((self._handler,))
+                await self._until_done(self._handler)
                 await recorder.settle()
             finally:
+                self._handler.cancel()
+                recorder.close()
                 watch.cancel()
                 for child in children:
                     child.cancel()
         if self._owner.out:
             return Drop()
-        outcome = CUT_OFF if self._handler.cancelled() else self._handler.result()
+        cut_off = not self._handler.done() or self._handler.cancelled()
+        outcome = CUT_OFF if cut_off else self._handler.result()
         return await self._conclude(agent, context, recorder, outcome)
+
+    async def _until_done(self, handler: asyncio.Task[Any]) -> None:
+        """Waits for the handler; one that swallows its cancellation is left behind after a while, and counted."""
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((handler, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        if not handler.done():
+            await asyncio.wait((handler,), timeout=STUBBORN_S)
+        if not handler.done():
+            log.error("the handler does not stop and is left behind", task=self.task)
+            self._served.threads.abandoned += 1
+            handler.add_done_callback(self._came_back)
+
+    def _came_back(self, handler: asyncio.Task[Any]) -> None:
+        self._served.threads.abandoned -= 1
 
     async def _conclude(
         self, agent: Agent, context: Context, recorder: DurableRecorder, outcome: Any
@@ -191,6 +214,7 @@ class Execution:
             return await self._driver.drive(self._owner.release(recorder.emits.take()))
         if self.stop_reason is Stop.CANCEL and not await self._cancel_is_sure():
             self.stop_reason = None
+            self._stopping.clear()
             await recorder.commit_rest()
             return None
         if self._owner.cancel_requested:

@@ -15,6 +15,17 @@ from schemas.instant import rfc3339
 
 async def register(bus: Bus, bucket: str, app: Mesh, version: str) -> None:
     """Puts the app into the registry; raises AppError if another app has one of its names."""
+    await _refuse_clash(bus, bucket, app)
+    record = AppRecord(
+        v=VERSION, app=app.name, pool=app.pool, version=version, at=rfc3339(SystemClock().now()),
+        agents=tuple(agent.record() for agent in app.agents.values()),
+    )  # fmt: skip
+    await bus.put(bucket, app.name, msgspec.json.encode(record))
+    # Another app may have written at the same moment: whoever looks after its own write sees it.
+    await _refuse_clash(bus, bucket, app)
+
+
+async def _refuse_clash(bus: Bus, bucket: str, app: Mesh) -> None:
     for key in await bus.keys(bucket):
         body = await bus.fetch(bucket, key)
         if body is None or key == app.name:
@@ -26,8 +37,3 @@ async def register(bus: Bus, bucket: str, app: Mesh, version: str) -> None:
                 f"agent '{taken[0]}' of app '{app.name}' is registered by app '{other.app}' already",
                 hint=f"rename one, or remove the old record with `mesh agents --forget {other.app}` if that app is gone",
             )
-    record = AppRecord(
-        v=VERSION, app=app.name, pool=app.pool, version=version, at=rfc3339(SystemClock().now()),
-        agents=tuple(agent.record() for agent in app.agents.values()),
-    )  # fmt: skip
-    await bus.put(bucket, app.name, msgspec.json.encode(record))
