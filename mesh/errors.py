@@ -182,8 +182,7 @@ class ModelUnavailable(MeshError):
 class ModelRejected(MeshError):
     """A provider refused the request; the same one will be refused again.
 
-    `reason` is one of `authentication`, `quota`, `not_found`, `context_window`, `content_filter`, `answer` (it cannot be
-    read) and `request`.
+    `reason` is one of `authentication`, `quota`, `not_found`, `context_window`, `content_filter` and `request`.
     """
 
     code = codes.MODEL_REJECTED

@@ -26,8 +26,8 @@ class Lease:
     """Whether the broker still holds the delivery for this worker, as far as it can know (rule E2).
 
     Only an in-progress renews it, and what counts is when that was asked: the answer may have waited here while this
-    process was frozen. Once lapsed it stays so: the delivery may be another worker's since, whatever is confirmed later,
-    and every further effect looks at the log first.
+    process was frozen. Once lapsed it stays so: the delivery may be another worker's since, whatever is confirmed
+    later, and every further effect looks at the log first.
     """
 
     def __init__(self, lasts_s: float) -> None:

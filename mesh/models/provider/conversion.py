@@ -66,6 +66,11 @@ def to_ours(response: theirs.ModelResponse, origin: Origin, *, priced: bool) -> 
     )
 
 
+def arguments_of(part: theirs.ToolCallPart) -> str:
+    """The arguments as the model wrote them, valid or not; an empty object where it wrote nothing."""
+    return part.args if part.args and isinstance(part.args, str) else part.args_as_json_str()
+
+
 def _request_parts(message: Message) -> list[theirs.ModelRequestPart]:
     parts: list[theirs.ModelRequestPart] = []
     for part in message.parts:
@@ -123,7 +128,7 @@ def _our_part(part: theirs.ModelResponsePart) -> Part:
                 kind=TOOL_CALL,
                 call=part.tool_call_id,
                 tool=part.tool_name,
-                arguments=part.args_as_json_str(),
+                arguments=arguments_of(part),
                 ext=_ext(part.id, part.provider_details),
             )
         case _:

@@ -15,7 +15,6 @@ _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (theirs.ModelContextWindowExceededError, "context_window"),
     (theirs.ModelQuotaExceededError, "quota"),
     (theirs.ContentFilterError, "content_filter"),
-    (theirs.UnexpectedModelBehavior, "answer"),
 )
 # A conflict or a time-out of the provider's own, which its SDK would have tried again.
 _PASSING_STATUS: Final = frozenset({408, 409, 425})
@@ -24,11 +23,13 @@ _PASSING_STATUS: Final = frozenset({408, 409, 425})
 def translated(error: Exception, model: str, key: str) -> MeshError:
     """Ours for what a request raised; `key` says where the key comes from.
 
-    A bare `ModelAPIError` has no category: the answer broke off or could not be read, so it is tried again.
+    An answer that broke off, had nothing in it or could not be read may be another one the next time.
     """
     text = f"{model}: {_told(error)}"
     if isinstance(error, theirs.ModelAPIError) and _is_passing(error):
         return ModelUnavailable(text, retry_after_s=error.retry_after)
+    if isinstance(error, theirs.UnexpectedModelBehavior) and not isinstance(error, theirs.ContentFilterError):
+        return ModelUnavailable(text)
     reason = next((reason for kind, reason in _REASONS if isinstance(error, kind)), "request")
     return ModelRejected(text, hint=_hint(error, reason, key), reason=reason)
 

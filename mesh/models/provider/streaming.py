@@ -13,7 +13,7 @@ from pydantic_ai.models import Model
 from mesh.errors import ModelUnavailable
 from mesh.models.api import ModelAnswer, ModelDelta, ModelEvent, ModelRequest
 from mesh.models.provider.asking import parameters_of, settings_of
-from mesh.models.provider.conversion import Origin, to_ours, to_theirs
+from mesh.models.provider.conversion import Origin, arguments_of, to_ours, to_theirs
 from mesh.models.provider.faults import translated
 from schemas.delta import DeltaKind
 from schemas.message import REASONING, TEXT, Message, Part
@@ -30,14 +30,12 @@ class Target(Struct, frozen=True):
 async def stream_answer(target: Target, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
     """Asks and yields; raises ModelUnavailable or ModelRejected."""
     model, endpoint = target.model, request.endpoint
+    messages = to_theirs(request.messages, request.instructions, model, target.origin)
+    settings, parameters = settings_of(request), parameters_of(request, model)
     pieces = Pieces()
     try:
         async with model_request_stream(
-            model,
-            to_theirs(request.messages, request.instructions, model, target.origin),
-            model_settings=settings_of(request),
-            model_request_parameters=parameters_of(request, model),
-            instrument=False,
+            model, messages, model_settings=settings, model_request_parameters=parameters, instrument=False
         ) as stream:
             async for event in stream:
                 for delta in pieces.deltas(event):
@@ -45,6 +43,9 @@ async def stream_answer(target: Target, request: ModelRequest) -> AsyncGenerator
             response = stream.get()
     except (AgentRunError, UserError) as error:
         raise translated(error, request.model, target.key) from error
+    except Exception as error:  # what a malformed answer sets off in an SDK is not for our callers to know
+        problem = f"{request.model}: the answer cannot be read: {type(error).__name__}: {error}"
+        raise ModelUnavailable(problem) from error
     _check_whole(response, request.model, needs_reason=endpoint.needs_finish_reason)
     message, rest = pieces.reconciled(to_ours(response, target.origin, priced=endpoint.priced))
     for delta in rest:
@@ -65,7 +66,7 @@ class Pieces:
             case theirs.PartStartEvent(index=place, part=theirs.ToolCallPart() as part):
                 if place not in self._calls:
                     self._calls[place] = (part.tool_call_id, part.tool_name)
-                    yield self._arguments(place, part.args_as_json_str() if part.args else "")
+                    yield self._arguments(place, arguments_of(part) if part.args else "")
             case theirs.PartStartEvent(index=place, part=theirs.TextPart() | theirs.ThinkingPart() as part):
                 # A part that starts again stands for the whole: only what it adds is new.
                 known = self._texts.get(place, "")
