@@ -93,7 +93,7 @@ class Execution:
         finally:
             if self._watching:
                 await self._watching.aclose()
-            # Two circles that would leave every finished task to the collector: it cost a tenth of the tasks per second.
+            # Two circles that would leave every finished task to the collector, at a tenth of all tasks per second.
             self._held.on_tick = self._held.delivery.in_progress
             self._recorder = None
 
