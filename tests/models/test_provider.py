@@ -149,6 +149,12 @@ async def test_settings_reach_the_provider(asking: Asking) -> None:
     assert "54321" in str(asking.server.bodies[0])
 
 
+async def test_instructions_alone_are_a_request(asking: Asking) -> None:
+    asking.server.answers.append(streams(asking.wire.parts(Text(["ok"])) + asking.wire.end()))
+    assert (await asking.message(asking.request((), instructions="Say ok."))).text == "ok"
+    assert "Say ok." in str(asking.server.bodies[0])
+
+
 async def test_requests_one_after_another_share_a_connection(asking: Asking) -> None:
     for _ in range(3):
         asking.server.answers.append(streams(asking.wire.parts(Text(["ok"])) + asking.wire.end()))

@@ -37,13 +37,10 @@ def to_theirs(
         elif converted and isinstance(converted[-1], theirs.ModelRequest):
             converted[-1].parts = [*converted[-1].parts, *_request_parts(message)]
         else:
-            converted.append(theirs.ModelRequest(parts=_request_parts(message)))
-    # The instructions of the newest request win, so that is where they stand.
-    if not converted or not isinstance(converted[-1], theirs.ModelRequest):
-        converted.append(theirs.ModelRequest(parts=[]))
-    newest = converted[-1]
-    assert isinstance(newest, theirs.ModelRequest)
-    newest.instructions = instructions or None
+            # Each carries the instructions, so that none of them looks like a change in mid-conversation.
+            converted.append(theirs.ModelRequest(parts=_request_parts(message), instructions=instructions or None))
+    if not any(isinstance(one, theirs.ModelRequest) for one in converted):
+        converted.insert(0, theirs.ModelRequest(parts=[], instructions=instructions or None))
     return converted
 
 
