@@ -29,7 +29,7 @@ class StepRequested(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The handler asked for an effect."""
 
     step: str
-    kind: Kind
+    kind: str
     name: str
     input: Any = None
     idempotent: bool = True

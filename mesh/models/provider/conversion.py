@@ -81,19 +81,14 @@ def _request_parts(message: Message) -> list[theirs.ModelRequestPart]:
 
 def _answer(message: Message, origin: Origin, model: Model) -> theirs.ModelResponse | None:
     """An answer of the past; None if nothing of it can be shown to this model."""
-    if Origin(message.provider, message.api) != origin:
-        parts = _answer_parts(message, same=False, system="")
-        return theirs.ModelResponse(parts=parts) if parts else None
-    parts = _answer_parts(message, same=True, system=model.system)
-    return (
-        theirs.ModelResponse(
-            parts=parts,
-            model_name=message.model,
-            provider_name=model.system,
-            canonical_system=model.canonical_system,
-        )
-        if parts
-        else None
+    same = Origin(message.provider, message.api) == origin
+    parts = _answer_parts(message, same=same, system=model.system)
+    if not parts:
+        return None
+    if not same:
+        return theirs.ModelResponse(parts=parts)
+    return theirs.ModelResponse(
+        parts=parts, model_name=message.model, provider_name=model.system, canonical_system=model.canonical_system
     )
 
 
