@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from msgspec import Struct
+from msgspec import Raw
 
 from schemas import step, task
 from schemas.envelope import Commit, Event
@@ -27,7 +27,6 @@ class Journal:
         self.claims = 0
         self.text = ""
         self.events = 0
-        self.unknown_types = 0
         self.at = ""
         for commit in commits:
             self.at = self.at or commit.at
@@ -37,6 +36,8 @@ class Journal:
     def add(self, event: Event, at: str) -> None:
         """Takes one more event of the log."""
         kind, data = event.type, event.data
+        if isinstance(data, Raw):
+            return  # an unknown type, or a later version's form of a known one
         if kind == task.ACCEPTED:
             self.accepted = data
         elif kind == task.STARTED:
@@ -53,8 +54,6 @@ class Journal:
             self._add_text(data)
         elif kind == step.EVENT_ADDED:
             self.events += 1
-        elif not isinstance(data, Struct):
-            self.unknown_types += 1
 
     def _add_text(self, data: TextAdded) -> None:
         if data.step == "":
