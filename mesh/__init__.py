@@ -15,6 +15,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - pip refuses to install it there,
 if TYPE_CHECKING:
     from mesh.agents.app import Agent, Mesh
     from mesh.agents.context import Context, TaskInfo
+    from mesh.agents.performing import current_step
     from mesh.client import Client, Result, Task
     from mesh.errors import (
         AppError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "mesh.agents.app": ("Agent", "Mesh"),
     "mesh.agents.context": ("Context", "TaskInfo"),
+    "mesh.agents.performing": ("current_step",),
     "mesh.client": ("Client", "Result", "Task"),
     "mesh.errors": (
         "AppError",
@@ -96,6 +98,7 @@ __all__ = [
     "TooLarge",
     "UnknownTask",
     "Usage",
+    "current_step",
 ]
 
 

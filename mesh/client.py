@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, Generator
@@ -67,7 +68,7 @@ class _Session:
         if not await bus.has_mesh(self.names):
             await bus.aclose()
             raise NotAMesh(
-                f"the NATS server at {self.url} holds no mesh '{self.names.prefix}'",
+                f"the NATS server at {_without_password(self.url)} holds no mesh '{self.names.prefix}'",
                 hint="start one there with `mesh service router --server URL`, or a local one with `mesh dev`",
             )
         self._bus = bus
@@ -266,6 +267,11 @@ class Client:
         Raises: BusUnavailable if the request is not known to be stored, or no router answered.
         """
         return await self._session.cancel(_checked(id), reason)
+
+
+def _without_password(url: str) -> str:
+    """A URL as it may be shown."""
+    return re.sub(r"//[^@/,]*@", "//", url)
 
 
 def result_of(id: str, event: TaskEvent, artifacts: tuple[ArtifactAdded, ...] = ()) -> Result:

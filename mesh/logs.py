@@ -44,8 +44,12 @@ def configure(environ: Mapping[str, str], *, default: str = "info", stream: Text
     )
     handler = logging.StreamHandler(out)
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, *last]))
+    foreign = [*shared, structlog.stdlib.ExtraAdder()]
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=foreign, processors=[remove, *last]))
+    # What libraries say below INFO is of no use to an operator; `mesh.bus` logs in the same way, because a caller's
+    # program decides for itself what becomes of the lines of its client.
     logging.basicConfig(handlers=[handler], level=max(level, logging.INFO), force=True)
+    logging.getLogger("mesh").setLevel(level)
 
 
 def colourful(stream: TextIO, environ: Mapping[str, str]) -> bool:

@@ -47,7 +47,6 @@ class Stream:
     duplicate_window_s: float = 120.0
     max_age_s: float = 0.0
     max_bytes: int = -1
-    max_per_subject: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

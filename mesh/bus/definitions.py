@@ -38,7 +38,6 @@ def stream_config(stream: Stream) -> Config:
         "duplicate_window": _ns(stream.duplicate_window_s),
         "max_age": _ns(stream.max_age_s),
         "max_bytes": stream.max_bytes,
-        "max_msgs_per_subject": stream.max_per_subject,
         "allow_direct": stream.allow_direct,
         "deny_delete": stream.deny_delete,
         "no_ack": stream.no_ack,

@@ -21,7 +21,9 @@ class Publisher:
         self._inbox = inbox
         self._observer = observer
 
-    async def append(self, subject: str, data: bytes, *, expected: int, timeout_s: float) -> int | Conflict:
+    async def append(
+        self, subject: str, data: bytes, *, expected: int, timeout_s: float | None = None
+    ) -> int | Conflict:
         """Append if `expected` is still the newest sequence of the subject."""
         ack = await self._store("append", subject, data, {_EXPECTED: str(expected)}, timeout_s)
         if ack.error is None:
@@ -32,7 +34,9 @@ class Publisher:
             return Conflict(last_sequence(ack.error))
         raise failure(subject, ack.error)
 
-    async def publish(self, subject: str, data: bytes, *, headers: Mapping[str, str] | None, timeout_s: float) -> int:
+    async def publish(
+        self, subject: str, data: bytes, *, headers: Mapping[str, str] | None = None, timeout_s: float | None = None
+    ) -> int:
         """Publish into whatever stream takes the subject."""
         ack = await self._store("publish", subject, data, headers, timeout_s)
         if ack.error is not None:
@@ -40,7 +44,7 @@ class Publisher:
         return ack.seq
 
     async def _store(
-        self, kind: str, subject: str, data: bytes, headers: Mapping[str, str] | None, timeout_s: float
+        self, kind: str, subject: str, data: bytes, headers: Mapping[str, str] | None, timeout_s: float | None
     ) -> Ack:
         if self._observer is not None:
             self._observer.before(kind, subject)

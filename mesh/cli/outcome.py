@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final, NoReturn
 
 import typer
@@ -31,10 +30,11 @@ def leave_with(work: Coroutine[Any, Any, int], *, logs: str = "warning") -> NoRe
     Raises: the MeshError that ended it, also out of a group.
     """
     from mesh.logs import configure
+    from mesh.runtime.loop import loop_factory
 
     try:
         configure(os.environ, default=logs)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             code = runner.run(work)
             if asyncio.all_tasks(runner.get_loop()):
                 # A handler that swallows its cancellation would hold up the end of the loop for ever.
@@ -75,11 +75,3 @@ def _mesh_error(group: BaseExceptionGroup[BaseException]) -> MeshError | None:
         if isinstance(found, MeshError):
             return found
     return None
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if importlib.util.find_spec("uvloop") is None:
-        return None
-    import uvloop
-
-    return uvloop.new_event_loop

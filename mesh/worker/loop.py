@@ -18,6 +18,7 @@ from mesh.log.ops import Ack, Nak, Verdict
 
 TICK_S: Final = 1.0
 FAULT_DELAY_S: Final = 1.0
+BLOCKED_S: Final = 1.0
 log = structlog.get_logger("mesh.worker")
 
 
@@ -106,7 +107,14 @@ class Worker:
 
     async def _tick(self) -> None:
         while True:
+            due_at = asyncio.get_running_loop().time() + self._tick_s
             await asyncio.sleep(self._tick_s)
+            late_s = asyncio.get_running_loop().time() - due_at
+            if late_s > BLOCKED_S:
+                log.warning(
+                    "the event loop was blocked", seconds=round(late_s, 1),
+                    hint="something in a handler blocks: call it as `await ctx.step(name, function)`, in a thread",
+                )  # fmt: skip
             old = asyncio.get_running_loop().time() - self._tick_s / 2
             due = [held for held in self.held.values() if held.since < old]
             await asyncio.gather(*(_tick_one(held) for held in due))

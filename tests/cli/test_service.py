@@ -55,6 +55,19 @@ async def test_a_service_can_be_stopped_while_it_waits_for_its_broker(start: Sta
     assert router.code() == 0
 
 
+async def test_the_line_about_a_lost_connection_names_its_link(start: Start, broker: EmbeddedServer) -> None:
+    async with broker:
+        router = start("service", "router", "--server", broker.url)
+        router.until('"event": "serving"')
+        await broker.kill()
+        line = json.loads(router.until(r"\{.*broker unreachable.*\}").group())
+        assert line["link"].startswith("router-")
+        await broker.start()
+        router.until("connected again")
+        router.signal()
+        assert router.code() == 0
+
+
 async def test_the_doctor_creates_streams_and_no_other_client_does(start: Start, broker: EmbeddedServer) -> None:
     async with broker:
         submit = start("submit", "story", "x", "--server", broker.url)

@@ -20,7 +20,7 @@ token (`MESH_PREFIX`, default `mesh`). The root of a task id is what stands befo
 | --- | --- | --- | --- |
 | submit a task | `mesh.submit.<agent>` | text, or `{"input": …}` | `MESH_WORK` |
 | run a task | `mesh.run.<pool>` | `Run` | `MESH_RUN` |
-| request to a task | `mesh.signal.<root>.<task>` | `TaskSignal` (`cancel`, `steer`) | `MESH_WORK` |
+| request to a task | `mesh.signal.<root>.<task>` | `TaskSignal` (`cancel`) | `MESH_WORK` |
 | a task ended | `mesh.ended.<root>.<task>` | `Ended` | `MESH_WORK` |
 | timer | `mesh.later.<kind>-<task>`, fires to `mesh.fired.<root>.<task>` | `Fired` | `MESH_WORK` |
 | task log | `mesh.task.<root>.<task>` | `Commit` | `MESH_TASKS` |
@@ -29,7 +29,8 @@ token (`MESH_PREFIX`, default `mesh`). The root of a task id is what stands befo
 | stop now | `mesh.cancel.<root>` | `Broadcast` | not kept |
 | dead letter | `mesh.dead.<kind>.<task>` | `DeadLetter` | `MESH_DEAD` |
 
-Never subscribe to `mesh.task.>`: a core subscriber there also receives appends that the stream refused. Use `mesh.log.>`.
+Never subscribe to `mesh.task.>`: a core subscriber there also receives appends that the stream refused. Tails listen to
+`mesh.log.>`. `mesh.call.>` and `mesh.context.>` are reserved.
 """
 
 

@@ -81,11 +81,8 @@ class World(LocalMesh):
         ]
 
     async def queue_is_empty(self) -> bool:
-        """Whether no command is left: nothing circles, nothing was forgotten (timers aside)."""
-        for kind in ("submit", "run", "signal", "ended", "fired"):
-            if await self.queued(kind):
-                return False
-        return True
+        """Whether nothing circles and nothing was forgotten."""
+        return not await self.left_in_queue()
 
     async def queued(self, kind: str) -> list[StoredMessage]:
         """The commands of one kind that nobody has acknowledged."""
