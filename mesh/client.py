@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, Generator
@@ -16,9 +15,10 @@ from msgspec import Struct
 
 from mesh.agents.app import Agent
 from mesh.bus import Bus
-from mesh.errors import BusUnavailable, InvalidInput, NotAMesh, ResultTimeout
+from mesh.errors import BusUnavailable, InvalidInput, ResultTimeout
 from mesh.log.merge import TaskEvent
 from mesh.log.tail import Tail
+from mesh.probe import require_mesh
 from mesh.subjects import Subjects
 from schemas import signal, task
 from schemas.command import DEFAULT_OWNER, Refusal, Submit, parse_submit
@@ -65,12 +65,11 @@ class _Session:
 
     async def open(self) -> None:
         bus = await Bus.connect(self.url, name=f"client-{secrets.token_hex(3)}", timeout_s=self.timeout_s)
-        if not await bus.has_mesh(self.names):
+        try:
+            await require_mesh(bus, self.names)
+        except BaseException:
             await bus.aclose()
-            raise NotAMesh(
-                f"the NATS server at {_without_password(self.url)} holds no mesh '{self.names.prefix}'",
-                hint="start one there with `mesh service router --server URL`, or a local one with `mesh dev`",
-            )
+            raise
         self._bus = bus
 
     async def aclose(self) -> None:
@@ -267,11 +266,6 @@ class Client:
         Raises: BusUnavailable if the request is not known to be stored, or no router answered.
         """
         return await self._session.cancel(_checked(id), reason)
-
-
-def _without_password(url: str) -> str:
-    """A URL as it may be shown."""
-    return re.sub(r"//[^@/,]*@", "//", url)
 
 
 def result_of(id: str, event: TaskEvent, artifacts: tuple[ArtifactAdded, ...] = ()) -> Result:

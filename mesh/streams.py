@@ -28,10 +28,7 @@ class Storage(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """One stream; durations in seconds, sizes in bytes, -1 is unlimited.
-
-    With `flush_late` the broker acknowledges before it has written: for what can be derived from the log again.
-    """
+    """One stream; durations in seconds, sizes in bytes, -1 is unlimited."""
 
     name: str
     subjects: tuple[str, ...]
@@ -40,7 +37,6 @@ class Stream:
     allow_direct: bool = True
     deny_delete: bool = False
     no_ack: bool = False
-    flush_late: bool = False
     discard_new: bool = False
     schedules: bool = False
     republish: tuple[str, str] | None = None
@@ -85,7 +81,7 @@ def definitions(names: Subjects, *, ack_wait_s: float = 3.0) -> Definitions:
     return Definitions(
         streams=(
             Stream(name=names.work, subjects=work, retention=Retention.WORK_QUEUE, schedules=True),
-            Stream(name=names.runs, subjects=derived, retention=Retention.WORK_QUEUE, flush_late=True),
+            Stream(name=names.runs, subjects=derived, retention=Retention.WORK_QUEUE),
             Stream(
                 name=names.tasks,
                 subjects=(f"{p}.task.>", f"{p}.context.>"),

@@ -285,6 +285,10 @@ class Bus:
         """When a stream was created, as the broker prints it."""
         return await self._admin.created(stream)
 
+    async def counts(self, stream: str, subject_filter: str) -> dict[str, int]:
+        """How many messages each matching subject has."""
+        return await self._admin.counts(stream, subject_filter)
+
     async def purge(self, stream: str, subject: str) -> None:
         """Remove all messages of a subject."""
         await self._admin.purge(stream, subject)

@@ -92,8 +92,10 @@ class Link:
         return self._session
 
     async def wait_connected(self) -> None:
-        """Wait until the link is up."""
+        """Wait until the link is up; raises BusUnavailable if it has been closed for good."""
         while not self.connected:
+            if self._closed:
+                raise BusUnavailable("this connection is closed")
             if self._up.is_set() and self._session is not None:
                 # The client knows of its loss before it tells; waiting without a pause would never let it tell.
                 self._session.lose()
@@ -140,7 +142,7 @@ class Link:
                 await self._supervisor
             self._supervisor = None
         session, self._session = self._session, None
-        self._up.clear()
+        self._up.set()  # whoever waits for the link learns that it is closed
         if session is not None:
             await session.discard()
 

@@ -44,8 +44,6 @@ def stream_config(stream: Stream) -> Config:
     }
     if stream.schedules:
         config |= {"allow_msg_schedules": True, "allow_msg_ttl": True, "allow_rollup_hdrs": True}
-    if stream.flush_late:
-        config["persist_mode"] = "async"
     if stream.republish is not None:
         config["republish"] = {"src": stream.republish[0], "dest": stream.republish[1]}
     return config

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from mesh.bus import Bus
+from mesh.probe import jetstream_expected
 from mesh.service import ServiceConfig, worker_name
 from mesh.streams import definitions
 from mesh.worker.loop import Worker
@@ -42,7 +43,8 @@ class Crew:
         config = self._config
         bus = await Bus.connect(config.url, name=self.name, observer=config.observer)
         try:
-            await bus.ensure(definitions(config.names, ack_wait_s=config.settings.ack_wait_s))
+            async with jetstream_expected(bus):
+                await bus.ensure(definitions(config.names, ack_wait_s=config.settings.ack_wait_s))
             yield bus
         finally:
             await bus.aclose()

@@ -13,7 +13,7 @@ from mesh.log import dead_letters
 from mesh.log.claim import Claimant, Claimed, claim, decline
 from mesh.log.driver import Driver
 from mesh.log.head import Writer
-from mesh.log.ops import Ack, Message, Nak, Publish, Verdict
+from mesh.log.ops import Ack, Drop, Message, Nak, Publish, Verdict
 from mesh.settings import Settings
 from mesh.worker import Held
 from schemas import command as commands
@@ -58,6 +58,9 @@ class Handlers:
             await self._undeliverable(order)
         if self._leaving():
             return Nak()
+        own = self.running.get(order.task)
+        if own is not None and own.covers(held.delivery.seq):
+            return await own.adopt(held)
         lease = Lease(self._settings.ack_wait_s * 2 / 3)
         seq, delivered = held.delivery.seq, held.delivery.delivered
         claimed = await self._driver.drive(claim(self._driver.names, self._writer, self._who, order, seq, delivered))
@@ -68,7 +71,8 @@ class Handlers:
         if self._leaving():
             execution.stop(Stop.RELEASE)
         try:
-            return await execution.carry()
+            verdict = await execution.carry()
+            return verdict if execution.holds(held) else Drop()
         finally:
             if self.running.get(order.task) is execution:
                 del self.running[order.task]

@@ -96,8 +96,8 @@ class Handlers:
                 if due.task != task:
                     raise msgspec.ValidationError("it is about another task than its subject")
                 return await self._driver.drive(rules.fired(self._router, due))
-        except dead_letters.UNREADABLE as error:
-            wrong = Error(code=codes.INVALID_INPUT, message=f"the body of this {kind} cannot be read: {error}")
+        except (*dead_letters.UNREADABLE, LookupError) as error:
+            wrong = Error(code=codes.INVALID_INPUT, message=f"this {kind} cannot be followed: {error}")
             return await self._bury(_INVALID[kind], task, wrong, held.delivery)
         return Ack()
 

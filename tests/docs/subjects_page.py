@@ -76,8 +76,6 @@ def _also(stream: Stream) -> str:
         words.append("single messages cannot be deleted")
     if stream.schedules:
         words.append("message schedules")
-    if stream.flush_late:
-        words.append("flushed late: its commands can be derived from the log again")
     if stream.no_ack:
         words.append("no acknowledgements")
     if stream.max_age_s:
