@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import msgspec
-from msgspec import Struct
 
 from mesh.agents.app import Agent, Mesh
 from mesh.bus import Bus, Observer
@@ -20,19 +19,11 @@ from mesh.log.reading import read_log
 from mesh.server import EmbeddedServer
 from mesh.service import Service, ServiceConfig, find_service
 from mesh.settings import Settings
-from mesh.streams import definitions, run_consumer
+from mesh.streams import definitions
 from mesh.subjects import Subjects
 
 STOP_S: Final = 5.0
 RESULT_S: Final = 30.0
-
-
-class _Floor(Struct, frozen=True):
-    stream_seq: int = 0
-
-
-class _Consumer(Struct, frozen=True):
-    ack_floor: _Floor = _Floor()
 
 
 class Serving:
@@ -176,20 +167,12 @@ class LocalMesh:
     async def left_in_queue(self) -> list[str]:
         """The subjects of commands that nobody has acknowledged; timers aside, which end by themselves."""
         prefix = self.names.prefix
-        left = await self.bus.read(self.names.work, f"{prefix}.>", first=1, leader=True)
-        for message in await self.bus.read(self.names.runs, f"{prefix}.>", first=1, leader=True):
-            # The stream is flushed late: a broker that is killed may come back with commands whose acknowledgement its
-            # consumer has kept. They are never delivered again.
-            if message.seq > await self._acknowledged(message.subject.rpartition(".")[2]):
-                left.append(message)
-        subjects = [message.subject.removeprefix(f"{prefix}.") for message in left]
+        subjects = [
+            message.subject.removeprefix(f"{prefix}.")
+            for stream in (self.names.work, self.names.runs)
+            for message in await self.bus.read(stream, f"{prefix}.>", first=1, leader=True)
+        ]
         return [subject for subject in subjects if not subject.startswith("later.")]
-
-    async def _acknowledged(self, pool: str) -> int:
-        """The sequence up to which the executors of a pool have acknowledged all commands; 0 if there are none."""
-        subject = f"$JS.API.CONSUMER.INFO.{self.names.runs}.{run_consumer(self.names, pool).name}"
-        answer = await self.bus.request(subject, b"", timeout_s=STOP_S)
-        return msgspec.json.decode(answer.data, type=_Consumer).ack_floor.stream_seq
 
     async def _open(self) -> None:
         if self._server is None:

@@ -105,7 +105,14 @@ async def test_a_run_without_a_router_leaves_when_nobody_answers_its_cancel(
 
 async def test_a_server_without_jetstream_is_named_as_such(start: Start, tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
-        find_binary(os.environ), "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", tmp_path, stderr=asyncio.subprocess.DEVNULL
+        find_binary(os.environ),
+        "-a",
+        "127.0.0.1",
+        "-p",
+        "-1",
+        "--ports_file_dir",
+        tmp_path,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     try:
         file = tmp_path / f"nats-server_{process.pid}.ports"
