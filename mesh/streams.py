@@ -81,12 +81,11 @@ class Definitions:
 def definitions(names: Subjects, *, ack_wait_s: float = 3.0) -> Definitions:
     """What `mesh dev`, `mesh service` and `mesh doctor --apply` create."""
     p = names.prefix
-    work = tuple(f"{p}.{kind}.>" for kind in ("submit", "signal", "ended", "later", "fired"))
-    derived = tuple(f"{p}.{kind}.>" for kind in ("run", "call"))
+    work = tuple(f"{p}.{kind}.>" for kind in ("submit", "call", "signal", "ended", "later", "fired"))
     return Definitions(
         streams=(
             Stream(name=names.work, subjects=work, retention=Retention.WORK_QUEUE, schedules=True),
-            Stream(name=names.runs, subjects=derived, retention=Retention.WORK_QUEUE, flush_late=True),
+            Stream(name=names.runs, subjects=(f"{p}.run.>",), retention=Retention.WORK_QUEUE, flush_late=True),
             Stream(
                 name=names.tasks,
                 subjects=(f"{p}.task.>", f"{p}.context.>"),
@@ -122,4 +121,11 @@ def run_consumer(names: Subjects, pool: str, *, ack_wait_s: float = 3.0) -> Cons
     """The consumer that the executors of one pool share."""
     return Consumer(
         stream=names.runs, name=f"run_{pool}", filters=(f"{names.prefix}.run.{pool}",), ack_wait_s=ack_wait_s
+    )
+
+
+def call_consumer(names: Subjects, pool: str, *, ack_wait_s: float = 3.0) -> Consumer:
+    """The consumer that the tool runners of one pool share."""
+    return Consumer(
+        stream=names.work, name=f"call_{pool}", filters=(f"{names.prefix}.call.{pool}",), ack_wait_s=ack_wait_s
     )

@@ -70,6 +70,25 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
     not_apps: tuple[str, ...] = ()
 
 
+class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Make a tool call: on `mesh.call.<pool>`; `last`, `n` and `head` as in `Run`.
+
+    `arguments` are the tool's by name. The log holds the call as requested under the key `step`.
+    """
+
+    v: int
+    task: str
+    root: str
+    first: int
+    last: int
+    n: int
+    head: Head
+    step: str
+    tool: str
+    arguments: dict[str, Any]
+    timeout_s: float | None = None
+
+
 class Ended(Struct, frozen=True, kw_only=True):
     """A task ended and somebody waits for that."""
 

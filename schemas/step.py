@@ -36,11 +36,16 @@ class StepRequested(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class StepStarted(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Somebody is about to perform the effect."""
+    """Somebody is about to perform the effect.
+
+    For a tool call `cover` is the stream sequence of the call that the start answers, and `delivery` its delivery.
+    """
 
     step: str
     attempt: int = 1
     by: str = ""
+    cover: int = 0
+    delivery: int = 0
 
 
 class StepProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints, overload
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_type_hints, overload
 
+from mesh.agents.tools import OnUnknown, Tool, ToolPolicy
 from mesh.agents.values import schema_of
 from mesh.errors import AppError
 from schemas.agent import AgentRecord
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from mesh.agents.context import Context
 
 Handler = Callable[..., Awaitable[Any]]
+P = ParamSpec("P")
+T = TypeVar("T")
 OnChange = Literal["suspend", "fail"]
 NAME_RULE = "1 to 63 of a-z 0-9 _ -, and begin with a letter or digit"
 
@@ -81,6 +84,7 @@ class Mesh:
         self.pool = pool or name
         self.version = version
         self.agents: dict[str, Agent] = {}
+        self.tools: dict[str, Tool[Any, Any]] = {}
 
     def __repr__(self) -> str:
         return f"<Mesh {self.name}: {', '.join(self.agents) or 'no agents'}>"
@@ -110,3 +114,40 @@ class Mesh:
             return agent
 
         return register(handler) if handler is not None else register
+
+    @overload
+    def tool(self, function: Callable[P, Coroutine[Any, Any, T]]) -> Tool[P, Coroutine[Any, Any, T]]: ...
+
+    @overload
+    def tool(self, function: Callable[P, T]) -> Tool[P, T]: ...
+
+    @overload
+    def tool(
+        self,
+        *,
+        name: str | None = ...,
+        idempotent: bool = ...,
+        timeout_s: float = ...,
+        max_attempts: int = ...,
+        backoff_s: float = ...,
+        max_concurrent: int | None = ...,
+        on_unknown: OnUnknown = ...,
+    ) -> Callable[[Callable[P, T]], Tool[P, T]]: ...
+
+    def tool(self, function: Callable[..., Any] | None = None, *, name: str | None = None, **policy: Any) -> Any:
+        """Makes a function, async or blocking, a tool that runners of this app perform.
+
+        Its schema comes from its signature and docstring; a parameter annotated with `ToolContext` receives the call's
+        context. The policy is that of `ToolPolicy`.
+
+        Raises: AppError for a name that is taken, or a signature that a model could not fill.
+        """
+
+        def register(function: Callable[..., Any]) -> Tool[..., Any]:
+            tool: Tool[..., Any] = Tool(function, name=name or function.__name__, policy=ToolPolicy(**policy))
+            if tool.name in self.tools:
+                raise AppError(f"app '{self.name}' has two tools named '{tool.name}'")
+            self.tools[tool.name] = tool
+            return tool
+
+        return register(function) if function is not None else register

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar, overload
 
@@ -18,6 +19,7 @@ from msgspec import Struct
 from mesh.agents.emits import Emits
 from mesh.agents.guard import Raised, Threads, error_of, guard
 from mesh.agents.performing import Performing, performing
+from mesh.agents.tools import P, Tool
 from mesh.agents.values import as_recorded, restore, return_type
 from mesh.errors import (
     InvalidInput,
@@ -30,7 +32,7 @@ from mesh.errors import (
 )
 from mesh.log import ops
 from mesh.log.journal import Journal
-from mesh.log.steps import Step, perform_step
+from mesh.log.steps import Step, call_step, perform_step
 from schemas import error as codes
 from schemas.envelope import Event
 from schemas.step import EventAdded, StepCompleted, StepProgress
@@ -69,8 +71,16 @@ class Recorder(Protocol):
         """Makes sure that the task is still ours before an effect."""
         ...
 
-    def performing(self, step: str) -> None:
-        """An effect is about to be made; crash tests look at it."""
+    def performing(self, step: str) -> AbstractContextManager[None]:
+        """An effect is made in this block; crash tests look at it, and a task is not suspended meanwhile."""
+        ...
+
+    async def call(self, step: Step, timeout_s: float | None) -> None:
+        """Publishes a tool call that the log holds as requested."""
+        ...
+
+    async def wait(self, step: str) -> StepCompleted | StepFailedEvent:
+        """Waits until the log holds the end of a step that somebody else performs."""
         ...
 
     async def tell(self, text: str, offset: int) -> None:
@@ -92,6 +102,7 @@ class Context:
         journal: Journal,
         recorder: Recorder,
         *,
+        tools: Callable[[str], Tool[Any, Any]],
         secrets: Callable[[str], str | None],
         threads: Threads | None = None,
     ) -> None:
@@ -103,6 +114,7 @@ class Context:
         )
         self._journal = journal
         self._recorder = recorder
+        self._tools = tools
         self._secrets = secrets
         self._threads = threads or Threads()
         self._occurrences: dict[str, int] = {}
@@ -155,14 +167,61 @@ class Context:
             if isinstance(op, ops.Lease):
                 return await self._recorder.lease()
             assert isinstance(op, ops.Perform)
-            self._recorder.performing(wanted.key)
-            with performing(Performing(task=self.task.id, step=wanted.key, idempotent=idempotent)):
+            here = Performing(task=self.task.id, step=wanted.key, idempotent=idempotent)
+            with self._recorder.performing(wanted.key), performing(here):
                 value = await guard(function, args, kwargs, self._threads)
             return _outcome(op, value, kind, f"step '{wanted.key}'")
 
         result = await ops.drive(perform_step(self._journal, wanted), answer)
         self._now = self._journal.finished_at.get(wanted.key, self._now)
         return _value(result, kind)
+
+    @overload
+    async def tool(
+        self, tool: Tool[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
+
+    @overload
+    async def tool(self, tool: Tool[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+    @overload
+    async def tool(self, tool: str, arguments: dict[str, Any], /, *, timeout_s: float | None = ...) -> Any: ...
+
+    async def tool(self, tool: Tool[Any, Any] | str, /, *args: Any, **kwargs: Any) -> Any:
+        """Has a tool runner make a call, once, and returns its recorded result.
+
+        By the tool itself the call is written like one of the function; by name it takes its arguments as a dict and
+        an optional `timeout_s`. A task that waits for nothing but tools for longer than a second is suspended and
+        holds no worker.
+
+        *Delivery:* an idempotent tool is repeated if its runner dies; another one ends as OutcomeUnknown.
+        *Cancellation:* the tool is stopped; no result of it counts any more.
+
+        Raises: StepFailed with the recorded error, OutcomeUnknown, InvalidInput for arguments that do not fit.
+        """
+        found = self._tools(tool if isinstance(tool, str) else tool.name)
+        timeout_s = kwargs.pop("timeout_s", None) if isinstance(tool, str) else None
+        arguments = found.check(args[0] if args else {}) if isinstance(tool, str) else found.bind(args, kwargs)
+        return await self._call_tool(found, self._key(found.name), arguments, timeout_s)
+
+    async def _call_tool(
+        self, tool: Tool[Any, Any], key: str, arguments: dict[str, Any], timeout_s: float | None
+    ) -> Any:
+        wanted = Step(key=key, kind="tool", name=tool.name, idempotent=tool.policy.idempotent, input=arguments)
+        await self._check_replay(wanted)
+
+        async def answer(op: ops.Op) -> Any:
+            if isinstance(op, ops.Commits):
+                self._now = await self._recorder.commit(op.events)
+                return None
+            if isinstance(op, ops.Calls):
+                return await self._recorder.call(wanted, timeout_s)
+            assert isinstance(op, ops.Awaits)
+            return await self._recorder.wait(op.step)
+
+        result = await ops.drive(call_step(self._journal, wanted), answer)
+        self._now = self._journal.finished_at.get(wanted.key, self._now)
+        return _value(result, tool.output_type)
 
     async def emit_text(self, text: str) -> None:
         """Streams text to whoever tails the task.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
 
 from mesh.agents.deltas import Deltas, Spawn
 from mesh.agents.emits import Emits
@@ -14,11 +15,16 @@ from mesh.errors import MeshError, TaskCancelled, TooLarge
 from mesh.log.driver import Driver
 from mesh.log.head import view_of
 from mesh.log.journal import Journal
-from mesh.log.ops import Read
+from mesh.log.ops import Message, Publish, Read
 from mesh.log.owner import Fenced, Owner
-from schemas.envelope import Event
+from mesh.log.steps import Step
+from mesh.subjects import root_of
+from schemas.command import Call
+from schemas.envelope import VERSION, Commit, Event
+from schemas.step import StepCompleted, StepFailed
 
 COMMIT_WITHIN_S: Final = 1.0
+HOLD_S: Final = 1.0
 Ticket = tuple[tuple[Event, ...], asyncio.Future[str] | None]
 
 
@@ -41,6 +47,24 @@ class Lease:
         return time.monotonic() - self._at < self._lasts_s
 
 
+class Following(Protocol):
+    """What a recorder asks of whoever carries the task."""
+
+    pool: str
+
+    async def start(self) -> None:
+        """Follows the task's log from now on, so that `hear` is called for what others write."""
+        ...
+
+    def fenced(self) -> None:
+        """The task is not ours any more."""
+        ...
+
+    def idle(self) -> None:
+        """The handler waits for others alone."""
+        ...
+
+
 class DurableRecorder:
     """The recorder of one claimed task.
 
@@ -55,7 +79,7 @@ class DurableRecorder:
         journal: Journal,
         *,
         spawn: Spawn,
-        on_fenced: Callable[[], None],
+        following: Following,
         observer: Observer | None = None,
     ) -> None:
         task = owner.view.task
@@ -64,8 +88,12 @@ class DurableRecorder:
         self._driver = driver
         self._lease = lease
         self._spawn = spawn
-        self._on_fenced = on_fenced
+        self._journal = journal
+        self._following = following
         self._observer = observer
+        self._awaited: dict[str, asyncio.Future[None]] = {}
+        self._effects = 0
+        self._hold: asyncio.TimerHandle | None = None
         self._deltas = Deltas(
             driver.bus, driver.names.delta(task), task, journal.claims, clock=driver.clock.now, spawn=spawn
         )
@@ -98,9 +126,54 @@ class DurableRecorder:
         if self.cancelled:
             raise TaskCancelled(f"task '{self._owner.view.task}' was asked to stop")
 
-    def performing(self, step: str) -> None:
+    @contextmanager
+    def performing(self, step: str) -> Iterator[None]:
         if self._observer is not None:
             self._observer.before("perform", f"{self._driver.names.task(self._owner.view.task)}.{step}")
+        self._effects += 1
+        try:
+            yield
+        finally:
+            self._effects -= 1
+            self._maybe_idle()
+
+    async def call(self, step: Step, timeout_s: float | None) -> None:
+        await self._following.start()
+        view = self._owner.view
+        body = Call(
+            v=VERSION, task=view.task, root=root_of(view.task), first=view.first, last=view.seq, n=view.n,
+            head=view.head, step=step.key, tool=step.name, arguments=step.input, timeout_s=timeout_s,
+        )  # fmt: skip
+        await self._driver.answer(Publish((Message(subject=self._driver.names.call(self._following.pool), body=body),)))
+
+    async def wait(self, step: str) -> StepCompleted | StepFailed:
+        if step not in self._journal.results:
+            done = self._awaited[step] = asyncio.get_running_loop().create_future()
+            self._maybe_idle()
+            try:
+                await done
+            finally:
+                del self._awaited[step]
+        return self._journal.results[step]
+
+    def hear(self, commit: Commit) -> None:
+        """Takes what an outsider wrote into the log: the ends of steps that are waited for."""
+        for one in commit.events:
+            self._journal.add(one, commit.at)
+            if isinstance(one.data, StepCompleted | StepFailed):
+                done = self._awaited.get(one.data.step)
+                if done is not None and not done.done():
+                    done.set_result(None)
+
+    def _maybe_idle(self) -> None:
+        """A handler that waits for others alone, for longer than a short hold, needs no worker meanwhile."""
+        if self._awaited and not self._effects and self._hold is None:
+            self._hold = asyncio.get_running_loop().call_later(HOLD_S, self._hold_is_over)
+
+    def _hold_is_over(self) -> None:
+        self._hold = None
+        if self._awaited and not self._effects and not any(done.done() for done in self._awaited.values()):
+            self._following.idle()
 
     async def look(self) -> None:
         """Reads the newest commit from the leader; raises Fenced if the task is not ours."""
@@ -154,7 +227,7 @@ class DurableRecorder:
         except (Fenced, MeshError) as error:
             _fail(batch, error)
             if isinstance(error, Fenced):
-                self._on_fenced()
+                self._following.fenced()
         except asyncio.CancelledError:
             _cancel(batch)
             raise
