@@ -1,9 +1,8 @@
-"""Time as it goes over the wire: RFC 3339, UTC, microseconds, `Z`."""
+"""The clock that time stamps come from."""
 
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -18,14 +17,3 @@ class SystemClock:
 
     def now(self) -> float:
         return time.time()
-
-
-def rfc3339(seconds: float) -> str:
-    """Unix seconds as they stand in a log."""
-    # A third quicker than strftime, and every commit has one.
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
-
-
-def unix(text: str) -> float:
-    """The reverse of `rfc3339`; also reads the broker's nanoseconds."""
-    return datetime.fromisoformat(text).timestamp()

@@ -14,10 +14,11 @@ from typing import Protocol
 
 from mesh.agents.app import Mesh
 from mesh.bus import Observer
-from mesh.clock import Clock, SystemClock, rfc3339
+from mesh.clock import Clock, SystemClock
 from mesh.errors import AppError
 from mesh.settings import Settings
 from mesh.subjects import Subjects
+from schemas.instant import rfc3339
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_type_hints, overload
 
 from mesh.agents.tools import OnUnknown, Tool, ToolPolicy
 from mesh.agents.values import schema_of
-from mesh.errors import AppError
+from mesh.errors import AppError, InvalidInput
 from schemas.agent import AgentRecord
 from schemas.ids import is_name
 
@@ -114,6 +115,14 @@ class Mesh:
             return agent
 
         return register(handler) if handler is not None else register
+
+    def find_tool(self, name: str) -> Tool[Any, Any]:
+        """A tool of this app; raises InvalidInput with the near names."""
+        if name not in self.tools:
+            near = difflib.get_close_matches(name, self.tools, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"its tools are: {', '.join(sorted(self.tools)) or 'none'}"
+            raise InvalidInput(f"app '{self.name}' has no tool '{name}'", hint=hint)
+        return self.tools[name]
 
     @overload
     def tool(self, function: Callable[P, Coroutine[Any, Any, T]]) -> Tool[P, Coroutine[Any, Any, T]]: ...

@@ -14,6 +14,7 @@ import structlog
 
 from mesh.bench.app import app
 from mesh.bench.loop import run_on_loop
+from mesh.runtime import spare_what_stays
 from mesh.service import ServiceConfig, find_service
 
 _STDIN = 0
@@ -49,6 +50,7 @@ def main() -> None:
 
 
 def _say_ready() -> None:
+    spare_what_stays()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
 

@@ -201,7 +201,8 @@ class Bus:
     ) -> Subscription:
         """Call for every message on a subject; the broker has the subscription on return.
 
-        `on_gap` is called when messages may have been missed: after a reconnect, or when too many waited here.
+        The callback is called while the socket is read and delays everything else on it, so it only takes the message
+        over; one that raises is logged. `on_gap` is called after a reconnect, when messages may have been missed.
 
         Raises:
             BusUnavailable: there is no connection.

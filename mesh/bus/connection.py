@@ -88,7 +88,12 @@ class Link:
 
     async def wait_connected(self) -> None:
         """Wait until the link is up."""
-        await self._up.wait()
+        while not self.connected:
+            if self._up.is_set() and self._session is not None:
+                # The client knows of its loss before it tells; waiting without a pause would never let it tell.
+                self._session.lose()
+                self._up.clear()
+            await self._up.wait()
 
     def on_lost(self, callback: Callable[[], None]) -> None:
         """Call at the moment the connection breaks."""
@@ -167,7 +172,6 @@ class Link:
         callback: Callable[[Msg], None],
         *,
         on_gap: Callable[[], None] | None = None,
-        max_pending: int = 65_536,
     ) -> Inlet:
         """Listen to a subject, over reconnects too; the broker has it on return.
 
@@ -175,7 +179,7 @@ class Link:
             BusUnavailable: there is no connection, or it broke meanwhile.
             PermissionDenied: this user may not listen there.
         """
-        inlet = Inlet(subject, callback, on_gap, max_pending)
+        inlet = Inlet(subject, callback, on_gap)
         session = self.session
         self._inlets.add(inlet)
         try:
@@ -248,11 +252,6 @@ class Link:
             callback()
 
     def _report(self, error: Exception) -> None:
-        if isinstance(error, nats.errors.SlowConsumerError):
-            for inlet in tuple(self._inlets):
-                if inlet.holds(error.sub):
-                    inlet.report_gap()
-            return
         denied = _DENIED.search(str(error).lower())
         if denied is None:
             _log.error("error on the connection", exc_info=error, extra={"link": self.name})

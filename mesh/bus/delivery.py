@@ -47,9 +47,9 @@ class Verbs:
 class Delivery:
     """One message of a work queue, held until it is answered or its time runs out.
 
-    `seq` is its stream sequence, `delivered` counts from 1, `at` is when the broker stored it (seconds since 1970, `at_ms`
-    the same in whole milliseconds, which a float would round), `pending` is how many more match the consumer. While the broker is out of reach every verb is silently dropped; the
-    queue delivers the message again.
+    `seq` is its stream sequence, `delivered` counts from 1, `at` is when the broker stored it (seconds since 1970;
+    `at_ms` the same in whole milliseconds, which a float would round), `pending` is how many more match the consumer.
+    While the broker is out of reach every verb is silently dropped; the queue delivers the message again.
     """
 
     __slots__ = ("_reply", "_verbs", "at", "at_ms", "data", "delivered", "headers", "pending", "seq", "subject")

@@ -18,8 +18,8 @@ from mesh.bus.connection import Msg
 from mesh.bus.inbox import Inbox
 from mesh.bus.messages import StoredMessage
 from mesh.bus.scan import Scan
-from mesh.clock import rfc3339
 from mesh.errors import BusUnavailable, MeshError
+from schemas.instant import rfc3339
 
 _TIMEOUT_S = 5.0
 _BATCH = 1_000

@@ -15,13 +15,14 @@ import structlog
 
 from mesh.bus import Bus, StoredMessage
 from mesh.bus import Conflict as BusConflict
-from mesh.clock import Clock, SystemClock, rfc3339
+from mesh.clock import Clock, SystemClock
 from mesh.errors import BusUnavailable, StorageFull, TooLarge
 from mesh.log import ops
 from mesh.log.head import Entry
 from mesh.log.ops import Flow, T, drive
 from mesh.subjects import Subjects
 from schemas import envelope
+from schemas.instant import rfc3339
 
 PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 log = structlog.get_logger("mesh.log")

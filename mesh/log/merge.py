@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from mesh.clock import rfc3339
 from mesh.log import cursor as cursors
 from mesh.log.cursor import Part, Position
 from mesh.log.head import Entry
 from schemas import step, task
 from schemas.delta import Delta
+from schemas.instant import rfc3339
 from schemas.step import TextAdded
 
 TEXT: Final = "text"

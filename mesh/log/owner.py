@@ -68,9 +68,11 @@ class Owner:
             if not self._holds(self.view):
                 return (yield from self._leave())
 
-    def release(self) -> Flow[Verdict]:
+    def release(self, before: tuple[Event, ...] = ()) -> Flow[Verdict]:
         """Leaves in order without burning an attempt (P3)."""
         try:
+            if before:
+                yield from self.commit(before)
             yield from self.commit((event(TaskReleased()),))
         except Fenced:
             return Drop()

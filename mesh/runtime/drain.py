@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from mesh.runtime.garbage import spare_what_stays
 from mesh.runtime.interrupts import Interrupts
 from mesh.service import Service
 
@@ -28,7 +29,12 @@ async def serve_until_signal(
     The first signal takes nothing new and gives what runs `drain_s` to end; the second hands it back at once, so that
     another worker, or the next start, goes on with it.
     """
-    serving = asyncio.create_task(service.serve(started))
+
+    def begin() -> None:
+        spare_what_stays()
+        started()
+
+    serving = asyncio.create_task(service.serve(begin))
     try:
         if not await interrupts.until_done(serving, count=1):
             service.stop()

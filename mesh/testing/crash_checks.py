@@ -86,7 +86,7 @@ def _results(entries: Collection[Entry]) -> dict[str, tuple[int, StepRequested, 
                 requested[data.step] = data
             elif isinstance(data, StepCompleted | StepFailed) and data.step in requested:
                 unknown = isinstance(data, StepFailed) and data.error.code == codes.TOOL_OUTCOME_UNKNOWN
-                results[data.step] = (_pid_of(entry.commit.by), requested[data.step], unknown)
+                results.setdefault(data.step, (_pid_of(entry.commit.by), requested[data.step], unknown))
     return {key: result for key, result in results.items() if result[1].kind == "code"}
 
 

@@ -70,8 +70,8 @@ async def crash_points(
     input: Any,
     *,
     kinds: Iterable[str] = KINDS,
-    roles: Collection[str] = ROLES,
-    sides: Collection[Side] = SIDES,
+    roles: Iterable[str] = ROLES,
+    sides: Iterable[str] = SIDES,
     once: Collection[str] = (),
     server: EmbeddedServer | None = None,
 ) -> CrashReport:
@@ -98,8 +98,8 @@ async def freeze_points(
     input: Any,
     *,
     kinds: Iterable[str] = KINDS,
-    roles: Collection[str] = ROLES,
-    sides: Collection[Side] = SIDES,
+    roles: Iterable[str] = ROLES,
+    sides: Iterable[str] = SIDES,
     once: Collection[str] = (),
     server: EmbeddedServer | None = None,
 ) -> CrashReport:
@@ -116,7 +116,7 @@ async def freeze_points(
 class _Wanted(Struct, frozen=True):
     kinds: Collection[str]
     roles: Collection[str]
-    sides: Collection[Side]
+    sides: Collection[str]
     how: How
 
 

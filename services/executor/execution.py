@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from msgspec import Struct
 
 from mesh.agents.app import Agent, Mesh
 from mesh.agents.context import Context, TaskInfo
+from mesh.agents.deltas import Spawn
 from mesh.agents.durable import DurableRecorder, Lease
 from mesh.agents.guard import Raised, Threads, error_of, guard
 from mesh.agents.values import as_recorded, read_input
@@ -41,11 +43,12 @@ log = structlog.get_logger("mesh.executor")
 
 
 class Stop(Enum):
-    """Why a handler is stopped before it is done."""
+    """Why a handler is stopped before it is done; `WAIT` because it waits for others alone."""
 
     CANCEL = "cancel"
     FENCED = "fenced"
     RELEASE = "release"
+    WAIT = "wait"
 
 
 class Served(Struct, frozen=True):
@@ -70,13 +73,16 @@ class Execution:
         self._served = served
         self._driver = driver
         self._claimed = claimed
+        self._writer = writer
         self._owner = Owner(driver.names, writer, claimed)
+        self._spawn: Spawn | None = None
         self._held = held
         self._lease = lease
         self._group: asyncio.TaskGroup | None = None
         self._handler: asyncio.Task[Any] | None = None
         self._recorder: DurableRecorder | None = None
         self._watching: Subscription | None = None
+        self._followed = 0
 
     async def carry(self) -> Verdict:
         """Runs the handler to the task's end, or to whatever stops it."""
@@ -119,7 +125,10 @@ class Execution:
             asked_at = time.monotonic()
             if await self._held.delivery.confirm():
                 self._lease.confirm(asked_at)
-            self._see(await self._driver.bus.newest(self._driver.names.tasks, subject))
+            newest = await self._driver.bus.newest(self._driver.names.tasks, subject)
+            if newest is not None and self._watching and newest.seq > self._followed:
+                self._missed()
+            self._see(newest)
         except BusUnavailable:
             return
         if self.stop_reason and self._handler and not self._handler.done():
@@ -143,10 +152,12 @@ class Execution:
         """The task's log; that of a task which nobody held before is commit 0 and the claim."""
         claim = self._claimed.commit
         view = self._owner.view
+        self._followed = view.seq
         if claim.n == 1 and view.n == 1:
             opening: Entry | None = await self._driver.answer(ReadFirst(self.task, view.first))
             return [opening.commit, claim] if opening else []
         entries: tuple[Entry, ...] = await self._driver.answer(ReadAfter(self.task, 0, view.seq))
+        self._followed = max([entry.seq for entry in entries], default=0)
         return [entry.commit for entry in entries]
 
     async def _call(self, agent: Agent, value: Any, journal: Journal) -> Verdict | None:
@@ -158,20 +169,21 @@ class Execution:
                 children.append(group.create_task(work))
 
             recorder = DurableRecorder(
-                self._owner, self._driver, self._lease, journal, spawn=spawn, on_fenced=lambda: self.stop(Stop.FENCED),
+                self._owner, self._driver, self._lease, journal, spawn=spawn, following=self,
                 observer=self._served.observer,
             )  # fmt: skip
-            self._recorder = recorder
+            self._recorder, self._spawn = recorder, spawn
             context = self._context(agent, value, journal, recorder)
             arguments = (context, value) if agent.takes_input else (context,)
             self._handler = group.create_task(guard(agent.handler, arguments, {}, self._served.threads))
             if self.stop_reason or self._owner.cancel_requested:
                 self.stop(self.stop_reason or Stop.CANCEL)
-            watch = asyncio.get_running_loop().call_later(WATCH_AFTER_S, lambda: spawn(self._watch()))
+            watch = asyncio.get_running_loop().call_later(WATCH_AFTER_S, lambda: spawn(self._watch_quietly()))
             try:
                 await asyncio.wait((self._handler,))
                 await recorder.settle()
             finally:
+                self._spawn = None
                 watch.cancel()
                 for child in children:
                     child.cancel()
@@ -184,7 +196,9 @@ class Execution:
         self, agent: Agent, context: Context, recorder: DurableRecorder, outcome: Any
     ) -> Verdict | None:
         if self.stop_reason is Stop.RELEASE and isinstance(outcome, Raised):
-            return await self._driver.drive(self._owner.release())
+            return await self._driver.drive(self._owner.release(recorder.emits.take()))
+        if self.stop_reason is Stop.WAIT and isinstance(outcome, Raised) and not self._owner.cancel_requested:
+            return await self._wait_for_others(recorder)
         if self.stop_reason is Stop.CANCEL and not await self._cancel_is_sure():
             self.stop_reason = None
             await recorder.commit_rest()
@@ -254,6 +268,14 @@ class Execution:
                 return await self._end(TaskCanceled(reason="canceled on request"))
         return Ack()
 
+    async def _wait_for_others(self, recorder: DurableRecorder) -> Verdict | None:
+        """R7: what the handler waits for was published before; a result that came first makes it go on."""
+        events = (*recorder.emits.take(), event(TaskSuspended(reason="waiting")))
+        if await self._driver.drive(self._owner.suspend(events)):
+            return Ack()
+        self.stop_reason = None
+        return None
+
     def _context(self, agent: Agent, value: Any, journal: Journal, recorder: DurableRecorder) -> Context:
         accepted = self.accepted
         assert accepted is not None
@@ -261,21 +283,61 @@ class Execution:
             id=self.task, agent=agent.name, context_id=accepted.context_id or self.task, owner=accepted.owner,
             attempt=journal.claims, metadata=accepted.metadata,
         )  # fmt: skip
-        return Context(info, value, journal, recorder, secrets=self._served.secrets, threads=self._served.threads)
+        structlog.contextvars.bind_contextvars(
+            task=info.id, context=info.context_id, agent=info.agent, attempt=info.attempt
+        )
+        return Context(
+            info, value, journal, recorder, tools=self._served.app.find_tool, secrets=self._served.secrets,
+            threads=self._served.threads,
+        )  # fmt: skip
 
-    async def _watch(self) -> None:
+    @property
+    def pool(self) -> str:
+        """Where the app's tool calls are made."""
+        return self._served.app.pool
+
+    def fenced(self) -> None:
+        self.stop(Stop.FENCED)
+
+    def idle(self) -> None:
+        if self.stop_reason is None:
+            self.stop(Stop.WAIT)
+
+    async def start(self) -> None:
+        """Follows the log from the commits that the journal holds on; raises BusUnavailable."""
+        if self._watching is None:
+            self._watching = await self._driver.bus.subscribe(
+                self._driver.names.log(self.task), self._hear, on_gap=self._missed
+            )
+            await self._catch_up()
+
+    async def _watch_quietly(self) -> None:
         """R6: a task that takes longer is watched, so that its worker hears of a cancel or a fence at once."""
-        names = self._driver.names
-        if self._watching is not None:
-            return
-        try:
-            self._watching = await self._driver.bus.subscribe(names.log(self.task), self._hear)
-            self._see(await self._driver.bus.newest(names.tasks, names.task(self.task)))
-        except BusUnavailable:
-            return  # the tick looks as well
+        with suppress(BusUnavailable):  # the tick looks as well
+            await self.start()
 
     def _hear(self, message: LiveMessage) -> None:
-        self._look_at(view_of(Entry(message.seq, envelope.decode(message.data))))
+        if message.last_seq > self._followed:
+            self._missed()
+        else:
+            self._follow(Entry(message.seq, envelope.decode(message.data)))
+
+    def _missed(self) -> None:
+        if self._spawn is not None:
+            self._spawn(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        entries: tuple[Entry, ...] = await self._driver.answer(ReadAfter(self.task, self._followed, 0))
+        for entry in entries:
+            self._follow(entry)
+
+    def _follow(self, entry: Entry) -> None:
+        if entry.seq <= self._followed:
+            return
+        self._followed = entry.seq
+        if self._recorder is not None and entry.commit.by != self._writer.by:
+            self._recorder.hear(entry.commit)
+        self._look_at(view_of(entry))
 
     def _see(self, message: Any) -> None:
         if message is not None:

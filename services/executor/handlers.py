@@ -9,7 +9,6 @@ import structlog
 
 from mesh.agents.durable import Lease
 from mesh.bus import LiveMessage
-from mesh.clock import rfc3339
 from mesh.log.claim import Claimant, Claimed, claim, decline
 from mesh.log.driver import Driver
 from mesh.log.head import Writer
@@ -21,6 +20,7 @@ from schemas import error as codes
 from schemas.command import DeadLetter, Fired, Run
 from schemas.envelope import VERSION
 from schemas.error import Error
+from schemas.instant import rfc3339
 from schemas.signal import Broadcast
 from services.executor.execution import Execution, Served, Stop
 

@@ -6,10 +6,11 @@ import msgspec
 
 from mesh.agents.app import Mesh
 from mesh.bus import Bus
-from mesh.clock import SystemClock, rfc3339
+from mesh.clock import SystemClock
 from mesh.errors import AppError
 from schemas.agent import AppRecord
 from schemas.envelope import VERSION
+from schemas.instant import rfc3339
 
 
 async def register(bus: Bus, bucket: str, app: Mesh, version: str) -> None:
@@ -23,7 +24,7 @@ async def register(bus: Bus, bucket: str, app: Mesh, version: str) -> None:
         if taken:
             raise AppError(
                 f"agent '{taken[0]}' of app '{app.name}' is registered by app '{other.app}' already",
-                hint=f"rename one, or remove the old record with `mesh agent rm {other.app}` if that app is gone",
+                hint=f"rename one, or remove the old record with `mesh agents --forget {other.app}` if that app is gone",
             )
     record = AppRecord(
         v=VERSION, app=app.name, pool=app.pool, version=version, at=rfc3339(SystemClock().now()),

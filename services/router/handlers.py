@@ -9,7 +9,6 @@ import msgspec
 import structlog
 
 from mesh.bus import Delivery
-from mesh.clock import rfc3339
 from mesh.errors import TooLarge
 from mesh.log.driver import Driver
 from mesh.log.ops import Ack, Message, Nak, Publish, Verdict
@@ -22,6 +21,7 @@ from schemas.command import Admission, DeadLetter, Fired, Refusal, Submit, parse
 from schemas.envelope import VERSION
 from schemas.error import Error
 from schemas.ids import derived_id, is_name, is_task_id
+from schemas.instant import rfc3339
 from schemas.signal import Answer, TaskSignal
 from schemas.task import TaskAccepted, TaskRejected
 from services.router import rules

@@ -9,7 +9,6 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from mesh.clock import rfc3339, unix
 from mesh.log.append import append, end_task, run_message, tell_end, wake_message
 from mesh.log.exhausted import exhausted, exhausted_letter
 from mesh.log.head import Entry, View, Writer, view_of
@@ -31,6 +30,7 @@ from schemas import error as codes
 from schemas.command import DeadLetter, Fired
 from schemas.envelope import VERSION, Commit, Event, event
 from schemas.error import Error
+from schemas.instant import rfc3339, unix
 from schemas.signal import Answer, Broadcast, TaskSignal
 from schemas.task import (
     CancelRequested,

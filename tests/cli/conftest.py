@@ -14,6 +14,8 @@ from tests.server.processes import eventually, processes_of
 APP = """\
 import asyncio
 
+import structlog
+
 from mesh import Context, Mesh
 
 app = Mesh("zoo")
@@ -33,6 +35,11 @@ async def facts(ctx: Context, text: str) -> dict[str, str]:
     print("noise of a handler")
     await ctx.emit_text("so: ")
     return {"about": text}
+
+
+@app.agent
+async def logs(ctx: Context, text: str) -> None:
+    structlog.get_logger().warning("seen")
 
 
 @app.agent

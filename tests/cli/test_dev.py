@@ -23,7 +23,7 @@ def test_the_banner_names_url_app_and_agents_and_a_command_to_try(dev: Command, 
     record = read_server_json(folder / ".mesh")
     assert record is not None
     assert f"mesh is ready at {record.url}" in dev.err
-    for words in ("app    zoo ", "agents boom, facts, slow, story, stubborn, wait", "try    mesh run story"):
+    for words in ("app    zoo ", "agents boom, facts, logs, slow, story, stubborn, wait", "try    mesh run story"):
         assert words in dev.err
 
 

@@ -52,6 +52,14 @@ def test_what_an_app_prints_goes_to_stderr(start: Start) -> None:
     assert "noise of a handler" in command.err
 
 
+def test_what_an_agent_logs_names_its_task(start: Start) -> None:
+    command = start("run", "logs", "x", "--app", "zoo.py")
+    assert (command.code(), command.out) == (0, "")
+    line = json.loads(next(line for line in command.err.splitlines() if '"seen"' in line))
+    task = command.until(r"task (\w+)")[1]
+    assert (line["task"], line["context"], line["agent"], line["attempt"]) == (task, task, "logs", 1)
+
+
 def test_input_comes_from_stdin_for_a_dash(start: Start) -> None:
     command = start("run", "facts", "-", "--app", "zoo.py", stdin="grüße\n".encode())
     assert command.code() == 0

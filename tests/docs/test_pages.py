@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from tests.docs.subjects_page import PAGE, render
 
 ROOT = PAGE.parents[1]

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesh import AppError, Client, Context, InvalidInput, Mesh
-from mesh.clock import unix
 from mesh.testing import eventually
 from schemas.command import parse_submit
 from schemas.ids import derived_id, is_name
+from schemas.instant import unix
 from tests.integration.world import World
 
 
@@ -229,7 +229,7 @@ async def test_an_id_that_is_none_is_refused_before_anything_is_asked(
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(), v, max_size=3))
 keys = st.sampled_from(["input", "inputs", "task_id", "context_id", "owner", "deadline_s", "metadata", "trace", "x"])
-odd = st.sampled_from(["a", "b", "a--b", "", "x" * 70, 5.0, -1, None, {}, "t/u", "\x00"])
+odd: st.SearchStrategy[Any] = st.sampled_from(["a", "b", "a--b", "", "x" * 70, 5.0, -1, None, {}, "t/u", "\x00"])
 bodies = (
     st.binary(max_size=60)
     | st.text(max_size=60).map(str.encode)

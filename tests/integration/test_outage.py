@@ -109,9 +109,18 @@ async def test_a_submit_into_a_broker_that_hangs_fails_in_its_time_and_is_not_se
         assert len(stored) == 1
 
 
+async def test_who_waits_for_a_connection_lets_its_client_say_that_it_is_lost(lonely: World) -> None:
+    # A client in the middle of its loss is not connected and has not told; a wait without a pause stopped the loop.
+    client = lonely.bus._commit.session.client
+    client._status = type(client).RECONNECTING
+    assert not lonely.bus.connected
+    await lonely.bus.wait_connected()
+    assert await lonely.bus.has_mesh(lonely.names)
+
+
 async def fill(world: World) -> list[str]:
     """Publishes until the store takes no more, first large then small."""
-    subjects = []
+    subjects: list[str] = []
     for size in (500_000, 20_000, 1_000, 10):
         while True:
             subject = f"filler.{len(subjects)}"

@@ -21,6 +21,8 @@ from tests.model.registers import Registers
 from tests.model.scenario import Scenario
 from tests.model.tables import Answer, Done, Process, Sent
 
+MAX_DELIVERED = 9
+
 
 class Budget(IntEnum):
     """The places of the budget in a state: what may still happen, what has, and the newest app version."""
@@ -114,14 +116,17 @@ class Moves:
         return begun
 
     def _count(self, role: int, message: int, log: int, groups: tuple[tuple[int, ...], ...]) -> int:
-        """The delivery count of a run command: only that it grows matters, so it goes on from the highest in sight."""
+        """The delivery count of a run command: only that it grows matters, so it goes on from the highest in sight.
+
+        Late workers that give back what they hold could make it grow for ever; from the limit on it stands still.
+        """
         if not role:
             return 1
         t = self.tables
         head = t.logs.heads[log]
         seen = [head.delivery] if head.cover == t.seq(message) else []
         seen += [t.delivered_of[p] for group in groups for p in group if t.message_of[p] == message]
-        return max(seen, default=0) + 1
+        return min(MAX_DELIVERED, max(seen, default=0) + 1)
 
     def well_ended(self, log: int, facts: int) -> bool:
         """Whether a task ended and all was said that its end asks for."""

@@ -72,7 +72,7 @@ CASES: dict[str, Case] = {
     "cancel while one executor takes over from another": (
         replace(ONE_ROUTER, client=(submit(), cancel()), program=(LOOK, PAY)),
         (PAUSE,),
-        (CRASH_PAUSE, PAUSE_LOST),
+        (CRASH_PAUSE,),
     ),
     "cancel of a task that waits": (
         replace(ONE_ROUTER, client=(submit(), steer("x"), cancel()), program=(Wait(1),)),
@@ -110,7 +110,7 @@ CASES: dict[str, Case] = {
         (CRASH_LOST, PAUSE),
         (ALL,),
     ),
-    "a task that no worker can begin": (replace(WORK, able=False), (CRASH_LOST,), (CRASH_PAUSE,)),
+    "a task that no worker can begin": (replace(WORK, able=False), (CRASH_LOST,), (Faults(crashes=2),)),
     "drain": (
         replace(WORK, max_attempts=1),
         (Faults(drains=2, lost_acks=1),),

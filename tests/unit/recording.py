@@ -7,11 +7,11 @@ from typing import Any
 
 from mesh.agents.context import Context, TaskInfo
 from mesh.agents.emits import Emits
-from mesh.clock import rfc3339
 from mesh.errors import TaskCancelled
 from mesh.log.journal import Journal
 from schemas import envelope
 from schemas.envelope import Commit, Event, Head, event
+from schemas.instant import rfc3339
 from schemas.task import TaskAccepted, TaskStarted
 
 Handler = Callable[[Context], Any]

@@ -52,7 +52,10 @@ async def test_what_a_blocking_function_hands_out_is_awaited() -> None:
     async def later() -> int:
         return 7
 
-    assert await call(lambda: later()) == 7
+    def hands_out() -> Any:
+        return later()
+
+    assert await call(hands_out) == 7
 
 
 async def test_context_variables_reach_a_thread() -> None:
@@ -126,7 +129,10 @@ async def test_a_caller_that_is_cancelled_just_as_its_thread_ends_abandons_nothi
     held: list[asyncio.Future[Any]] = []
 
     def finish() -> None:
-        loop.call_soon_threadsafe(loop.call_soon, lambda: held[0].cancel())
+        loop.call_soon_threadsafe(cancel_next)
+
+    def cancel_next() -> None:
+        loop.call_soon(held[0].cancel)
 
     held.append(asyncio.ensure_future(call(finish, threads=threads)))
     await asyncio.wait(held)

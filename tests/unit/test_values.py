@@ -103,7 +103,8 @@ def test_what_is_recorded_is_what_a_replay_reads(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "kind"), [(Order("tea", 2), Order), (Point(1, 2), Point), (date(2026, 1, 2), date), (Decimal("1.10"), Decimal)]
+    ("value", "kind"),
+    [(Order("tea", 2), Order), (Point(1, 2), Point), (date(2026, 1, 2), date), (Decimal("1.10"), Decimal)],
 )
 def test_what_was_recorded_is_restored_by_its_annotation(value: Any, kind: Any) -> None:
     assert restore(as_recorded(value, kind, "x"), kind) == value
@@ -152,8 +153,11 @@ def test_nothing_is_converted_without_an_annotation() -> None:
 
 
 def test_a_function_says_what_it_returns() -> None:
-    def typed() -> Order: ...
-    def broken() -> "Nowhere": ...  # type: ignore[name-defined]  # noqa: F821
+    def typed() -> Order:
+        return Order("tea")
+
+    def broken() -> Nowhere:  # type: ignore[name-defined]  # noqa: F821
+        return None
 
     assert return_type(typed) is Order
     assert return_type(broken) is Any

@@ -1,0 +1,131 @@
+"""One sample of everything that goes over the wire; each key names a golden file.
+
+`python -m tests.compat.samples` writes the files of new samples. It never touches one that exists: what was written
+once must be read for ever.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from schemas import step, task
+from schemas.agent import AgentRecord, AppRecord, WorkerRecord
+from schemas.command import DeadLetter, Ended, Fired, Run, Submit
+from schemas.delta import Delta
+from schemas.envelope import EVENTS, Commit, Event, Head, encode, event
+from schemas.error import Error
+from schemas.signal import Answer, Broadcast, TaskSignal
+
+FILES: Final = Path(__file__).parent / "files"
+AT: Final = "2026-01-02T03:04:05.678901Z"
+ERROR: Final = Error(
+    code="handler_error", message="ValueError: no", hint="try", retryable=True, details={"a": [1, "b"]}
+)
+USAGE: Final = task.Usage(
+    input_tokens=1, output_tokens=2, cache_read_tokens=3, cache_write_tokens=4, reasoning_tokens=5, requests=6,
+    cost=task.Money(amount="0.00123"),
+)  # fmt: skip
+HEAD: Final = Head(
+    phase="running", wake=4, cover=17, delivery=2, claim=5, owner="executor-1-ab", starts=1, cancel=True, tell=True,
+    not_apps=("1", "2"),
+)  # fmt: skip
+
+DATA: Final[tuple[msgspec.Struct, ...]] = (
+    task.TaskAccepted(
+        agent="report", pool="shop", digest="d1", sequence=7, at=AT, input={"topic": "ötters"}, context_id="c",
+        owner="t/u", deadline_s=1.5, metadata={"k": None}, unknown={"priority": 5}, parent="p", ancestors=("p", "q"),
+    ),
+    task.TaskStarted(
+        wake=4, cover=17, delivery=2, owner="executor-1-ab", attempt=2, app_version="v1", definition="sha",
+        agent="report",
+    ),
+    task.TaskSuspended(reason="nondeterministic", error=ERROR, not_apps=("1",), resume_after_s=5.0),
+    task.TaskResumed(reason="app version 2"),
+    task.TaskReleased(reason="drain"),
+    task.TaskCompleted(output=["done", 1.5, None], usage=USAGE),
+    task.TaskFailed(error=ERROR),
+    task.TaskCanceled(reason="no need", parent="p", context_id="c"),
+    task.TaskRejected(error=ERROR, digest="d1", sequence=7, agent="report", owner="t/u"),
+    task.CancelRequested(id="cancel:1", reason="no need"),
+    task.MessageReceived(id="m1", body={"text": "more"}),
+    task.ContextDecided(decision="enqueue", other="t2"),
+    task.ForkedFrom(task="t0", sequence=12),
+    step.StepRequested(step="facts#2", kind="tool", name="facts", input={"q": 1}, idempotent=False),
+    step.StepStarted(step="facts#2", attempt=2, by="tool-runner-1-ab"),
+    step.StepProgress(step="facts#2", message="half", fraction=0.5),
+    step.StepCompleted(step="facts#2", attempt=2, output={"n": 1}, usage=USAGE),
+    step.StepFailed(step="facts#2", error=ERROR, attempt=2),
+    step.TextAdded(text="hé🦦", offset=3, attempt=2, step="model", part=1, chunks=((0, 2), (12, 1))),
+    step.ArtifactAdded(name="report.pdf", digest="SHA-256=x", size=5, media_type="application/pdf"),
+    step.EventAdded(name="scored", data={"score": 1}),
+)  # fmt: skip
+
+MESSAGES: Final[dict[str, msgspec.Struct]] = {
+    "command.submit": Submit(
+        input={"topic": "ötters"}, task_id="t", context_id="c", owner="t/u", deadline_s=1.5, metadata={"k": 1},
+        trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    ),
+    "command.run": Run(v=1, task="t", root="t", first=3, last=9, n=4, head=HEAD, wake=4, not_apps=("1",)),
+    "command.ended": Ended(v=1, task="t"),
+    "command.fired": Fired(v=1, task="t", kind="deadline", delay_s=10.0),
+    "command.dead": DeadLetter(
+        v=1, task="t", error=ERROR, subject="mesh.submit.report", at=AT, headers={"A": "b"}, body="eA==",
+        encoding="base64", size=1,
+    ),
+    "signal.task": TaskSignal(kind="cancel", id="c1", reply="_INBOX.a", reason="no need", body=None),
+    "signal.answer": Answer(task="t", outcome="refused", phase="ended", error=ERROR),
+    "signal.broadcast": Broadcast(task="t", reason="no need"),
+    "delta": Delta(v=1, task="t", attempt=2, offset=3, text="hé", at=1.5, step="model", part=1, kind="reasoning"),
+    "registry.app": AppRecord(
+        v=1, app="shop", pool="shop", version="v1", at=AT,
+        agents=(
+            AgentRecord(
+                name="report", description="Writes.", input_schema={"type": "string"}, output_schema={"type": "string"}
+            ),
+        ),
+    ),
+    "registry.worker": WorkerRecord(
+        v=1, worker="executor-1-ab", service="executor", pool="shop", app_version="v1", pid=7, host="h", in_flight=2,
+        draining=True, abandoned_threads=1, held=(5, 6),
+    ),
+}  # fmt: skip
+
+
+def commit(*events: Event) -> Commit:
+    """A commit around one event, with every field of the envelope."""
+    return Commit(
+        v=1, task="t", n=4, nonce="0123456789abcdef", by="executor/executor-1-ab", at=AT, head=HEAD, events=events,
+        first=3, trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    )  # fmt: skip
+
+
+def bodies() -> dict[str, bytes]:
+    """Every sample as it goes over the wire, by the name of its file."""
+    found = {f"event.{event(data).type}": encode(commit(event(data))) for data in DATA}
+    return found | {name: msgspec.json.encode(message) for name, message in MESSAGES.items()}
+
+
+def decoded(name: str, body: bytes) -> Any:
+    """A body as a reader of today understands it."""
+    if name.startswith("event."):
+        from schemas.envelope import decode
+
+        return decode(body)
+    return msgspec.json.decode(body, type=type(MESSAGES[name]))
+
+
+def write_new() -> None:
+    """Writes what has no file yet."""
+    FILES.mkdir(exist_ok=True)
+    for name, body in bodies().items():
+        file = FILES / f"{name}.json"
+        if not file.exists():
+            file.write_bytes(body)
+
+
+if __name__ == "__main__":
+    assert {event(data).type for data in DATA} == set(EVENTS)
+    write_new()
