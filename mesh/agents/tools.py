@@ -123,5 +123,3 @@ def _default(value: Any) -> Any:
     if isinstance(value, list | dict | set):
         return msgspec.field(default_factory=lambda: type(value)(value))
     return value
-
-

@@ -77,9 +77,7 @@ def begin(runner: Runner, job: Delivered, *, retry_of: int = 0) -> Flow[Begun | 
             if verdict is not None:
                 return verdict
             attempt = progress.started.attempt + 1 if progress.started else 1
-        started = StepStarted(
-            step=call.step, attempt=attempt, by=runner.worker, cover=job.seq, delivery=job.delivery
-        )
+        started = StepStarted(step=call.step, attempt=attempt, by=runner.worker, cover=job.seq, delivery=job.delivery)
         result = yield from append(view, runner.writer, (event(started),))
         if result.stored:
             return Begun(result.view, attempt)
@@ -103,9 +101,7 @@ def finish(runner: Runner, job: Delivered, view: View, outcome: Result) -> Flow[
             return Ack()
 
 
-def _settled(
-    runner: Runner, job: Delivered, view: View, progress: _Progress, retry_of: int
-) -> Flow[Verdict | None]:
+def _settled(runner: Runner, job: Delivered, view: View, progress: _Progress, retry_of: int) -> Flow[Verdict | None]:
     """T1: what leaves nothing to begin; None if the call is to be made."""
     if view.head.phase == "ended" or progress.ended is not None:
         yield from _say_again(runner, view)
