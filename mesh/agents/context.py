@@ -123,7 +123,7 @@ class Context:
         self._now = journal.at
         self._mark_replayed()
 
-    # Most handlers use neither of these two, and to make them takes a tenth of the executor's part of a short task.
+    # Few handlers use these two, and making them costs 8 µs of the 150 that an executor needs for a short task.
 
     @cached_property
     def random(self) -> Random:

@@ -29,14 +29,17 @@ Ticket = tuple[tuple[Event, ...], asyncio.Future[str] | None]
 
 
 class Lease:
-    """When the broker last confirmed that the task is this worker's (rule E2).
+    """Whether the broker still holds the delivery for this worker, as far as it can know (rule E2).
 
-    What counts is when it was asked: the answer may have waited here while this process was frozen.
+    Only an in-progress renews it, and what counts is when that was asked: the answer may have waited here while this
+    process was frozen. Once lapsed it stays so: the delivery may be another worker's since, whatever is confirmed later,
+    and every further effect looks at the log first.
     """
 
     def __init__(self, lasts_s: float) -> None:
         self._lasts_s = lasts_s
         self._at = time.monotonic()
+        self._lapsed = False
 
     def confirm(self, asked_at: float) -> None:
         """Takes note of an answer; `asked_at` is `time.monotonic()` before the request."""
@@ -44,7 +47,8 @@ class Lease:
 
     @property
     def fresh(self) -> bool:
-        return time.monotonic() - self._at < self._lasts_s
+        self._lapsed = self._lapsed or time.monotonic() - self._at >= self._lasts_s
+        return not self._lapsed
 
 
 class Following(Protocol):
@@ -121,7 +125,7 @@ class DurableRecorder:
         await self._idle.wait()
 
     async def lease(self) -> None:
-        while not self._lease.fresh:
+        if not self._lease.fresh:
             await self.look()
         if self.cancelled:
             raise TaskCancelled(f"task '{self._owner.view.task}' was asked to stop")
@@ -177,12 +181,10 @@ class DurableRecorder:
 
     async def look(self) -> None:
         """Reads the newest commit from the leader; raises Fenced if the task is not ours."""
-        asked_at = time.monotonic()
         entry = await self._driver.answer(Read(self._owner.view.task))
         if entry is None:
             raise Fenced
         self._owner.see(view_of(entry))
-        self._lease.confirm(asked_at)
 
     async def tell(self, text: str, offset: int) -> None:
         await self._deltas.tell(text, offset)
@@ -242,7 +244,6 @@ class DurableRecorder:
         emits = self.emits.take()
         if not emits and not events:
             return ""
-        asked_at = time.monotonic()
         try:
             result = await self._driver.drive(self._owner.commit(emits + events))
         except TooLarge:
@@ -251,7 +252,6 @@ class DurableRecorder:
                 raise
             for group in groups:
                 result = await self._driver.drive(self._owner.commit(group))
-        self._lease.confirm(asked_at)
         return result.commit.at
 
 

@@ -50,9 +50,9 @@ class Buckets:
         cut = len(bucket_subject(bucket, ""))
         config = {"filter_subject": bucket_subject(bucket, ">"), "deliver_policy": "last_per_subject"}
         return [
-            one.subject[cut:]
+            one.message.subject[cut:]
             async for one in self._scan.messages(bucket_stream(bucket), config)
-            if not is_removal(one.headers)
+            if not is_removal(one.message.headers)
         ]
 
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import nats.errors
-from nats.aio.msg import Msg
 
+from mesh.bus.arrival import Msg
 from mesh.bus.session import DialOptions, Inlet, Session
 from mesh.errors import BusUnavailable, InvalidInput, MeshError, PermissionDenied, TooLarge
 

@@ -52,34 +52,38 @@ class Delivery:
     While the broker is out of reach every verb is silently dropped; the queue delivers the message again.
     """
 
-    __slots__ = ("_reply", "_verbs", "at", "at_ms", "data", "delivered", "headers", "pending", "seq", "subject")
+    __slots__ = ("_message", "_verbs", "at", "at_ms", "data", "delivered", "pending", "seq", "subject")
 
     def __init__(self, verbs: Verbs, message: Msg) -> None:
         ack = parse_ack(message.reply)
         self._verbs = verbs
-        self._reply = message.reply
+        self._message = message
         self.subject: str = message.subject
         self.data: bytes = message.data
-        self.headers: Mapping[str, str] | None = message.headers
         self.seq = ack.stream_seq
         self.delivered = ack.delivered
         self.at = ack.time_ns / 1e9
         self.at_ms = ack.time_ns // 1_000_000
         self.pending = ack.pending
 
+    @property
+    def headers(self) -> Mapping[str, str] | None:
+        """The headers it was published with."""
+        return self._message.headers
+
     async def ack(self) -> None:
         """Remove the message from the queue."""
-        await self._verbs.ack(self.subject, self._reply)
+        await self._verbs.ack(self.subject, self._message.reply)
 
     async def nak(self, delay_s: float = 0.0) -> None:
         """Give the message back, to be delivered again after `delay_s`."""
         verb = b'-NAK {"delay": %d}' % int(delay_s * 1e9) if delay_s > 0 else b"-NAK"
-        await self._verbs.send(self._reply, verb)
+        await self._verbs.send(self._message.reply, verb)
 
     async def in_progress(self) -> None:
         """Say that work goes on, which starts the time to answer anew."""
-        await self._verbs.send(self._reply, b"+WPI")
+        await self._verbs.send(self._message.reply, b"+WPI")
 
     async def confirm(self) -> bool:
         """Say that work goes on, and whether the broker answered."""
-        return await self._verbs.confirm(self._reply)
+        return await self._verbs.confirm(self._message.reply)

@@ -78,7 +78,7 @@ class Inbox:
             answer = await future
         finally:
             del self._waiting[token]
-        if answer.headers is not None and not answer.data and answer.headers.get("Status") == "503":
+        if not answer.data and (answer.headers or {}).get("Status") == "503":
             raise BusUnavailable(f"nobody answers {subject}", hint="the stream or service behind it is not there")
         return answer
 

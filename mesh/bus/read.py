@@ -80,14 +80,15 @@ class Reader:
         """The newest message of every subject that matches."""
         config = {"filter_subject": subject_filter, "deliver_policy": "last_per_subject"}
         async for one in self._scan.messages(stream, config):
-            yield StoredMessage(one.seq, one.subject, one.data, rfc3339(one.time_ns / 1e9))
+            yield StoredMessage(one.seq, one.message.subject, one.message.data, rfc3339(one.time_ns / 1e9))
 
     async def _read_any(self, stream: str, subject: str, first: int, expected: int) -> list[StoredMessage]:
         if expected <= _LONG:
             return await self._read_direct(stream, subject, first)
         config = {"filter_subject": subject, "deliver_policy": "by_start_sequence", "opt_start_seq": max(first, 1)}
         return [
-            StoredMessage(one.seq, one.subject, one.data) async for one in self._scan.messages(stream, config, expected)
+            StoredMessage(one.seq, one.message.subject, one.message.data)
+            async for one in self._scan.messages(stream, config)
         ]
 
     async def _read_direct(self, stream: str, subject: str, first: int) -> list[StoredMessage]:

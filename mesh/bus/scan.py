@@ -28,10 +28,8 @@ class Scanned(NamedTuple):
     """One message of a pass."""
 
     seq: int
-    subject: str
-    data: bytes
     time_ns: int
-    headers: Mapping[str, str] | None
+    message: Msg
 
 
 class _Created(Struct):
@@ -67,7 +65,7 @@ class Scan:
         self._api = api
         self._count = 0
 
-    async def messages(self, stream: str, config: Mapping[str, Any], expected: int = _BATCH) -> AsyncIterator[Scanned]:
+    async def messages(self, stream: str, config: Mapping[str, Any]) -> AsyncIterator[Scanned]:
         """Everything that the consumer of this configuration delivers, as the stream stands now.
 
         Raises:
@@ -107,7 +105,6 @@ class _Puller:
         self._batch: list[Scanned] = []
         self._wanted = 0
         self._done: asyncio.Future[None] | None = None
-        self._broken = False
 
     async def __aenter__(self) -> _Puller:
         self._inlet = await self._link.subscribe(self._inbox, self._take, on_gap=self._gap)
@@ -135,9 +132,7 @@ class _Puller:
             return
         tokens = message.reply.split(".")
         start = _first_number(tokens)
-        self._batch.append(
-            Scanned(int(tokens[start + 1]), message.subject, message.data, int(tokens[start + 3]), message.headers)
-        )
+        self._batch.append(Scanned(int(tokens[start + 1]), int(tokens[start + 3]), message))
         if len(self._batch) == self._wanted:
             self._end(None)
 

@@ -71,8 +71,10 @@ async def test_services_wait_for_a_broker_that_is_away_and_go_on(lonely: World) 
     gates = Gates()
     await lonely.serve(gates.app())
     task = await lonely.client.submit("waits", None)
-    tail = asyncio.create_task(collect(lonely, task.id))
+    attached = asyncio.Event()
+    tail = asyncio.create_task(collect(lonely, task.id, attached))
     await gates.begun.wait()
+    await attached.wait()
     await lonely.server.kill()
     gates.go.set()
     with pytest.raises(BusUnavailable):
@@ -91,14 +93,19 @@ async def test_services_wait_for_a_broker_that_is_away_and_go_on(lonely: World) 
     assert await lonely.entries("lost") == []
 
 
-async def collect(world: World, task: str) -> str:
-    return told_text([event async for event in world.client.task(task).tail()])
+async def collect(world: World, task: str, attached: asyncio.Event) -> str:
+    told = []
+    async for event in world.client.task(task).tail():
+        told.append(event)
+        attached.set()
+    return told_text(told)
 
 
 async def test_a_submit_into_a_broker_that_hangs_fails_in_its_time_and_is_not_sent_again(lonely: World) -> None:
     async with Client.connect(lonely.url, prefix=lonely.settings.prefix, timeout_s=0.3) as client:
         assert lonely.server.pid is not None
         os.kill(lonely.server.pid, signal.SIGSTOP)
+        os.waitpid(lonely.server.pid, os.WUNTRACED)  # a signal takes its time
         try:
             with pytest.raises(BusUnavailable):
                 await client.submit("echo", "perhaps", task_id="perhaps")
