@@ -54,7 +54,10 @@ class Lease:
 class Following(Protocol):
     """What a recorder asks of whoever carries the task."""
 
-    pool: str
+    @property
+    def pool(self) -> str:
+        """Where the app's tool calls are made."""
+        ...
 
     async def start(self) -> None:
         """Follows the task's log from now on, so that `hear` is called for what others write."""
@@ -97,6 +100,7 @@ class DurableRecorder:
         self._observer = observer
         self._awaited: dict[str, asyncio.Future[None]] = {}
         self._effects = 0
+        self.waits: tuple[str, ...] = ()
         self._hold: asyncio.TimerHandle | None = None
         self._deltas = Deltas(
             driver.bus, driver.names.delta(task), task, journal.claims, clock=driver.clock.now, spawn=spawn
@@ -169,6 +173,11 @@ class DurableRecorder:
                 if done is not None and not done.done():
                     done.set_result(None)
 
+    @property
+    def answered(self) -> bool:
+        """Whether a result has come for something that the handler waited for."""
+        return any(step in self._journal.results for step in self.waits)
+
     def _maybe_idle(self) -> None:
         """A handler that waits for others alone, for longer than a short hold, needs no worker meanwhile."""
         if self._awaited and not self._effects and self._hold is None:
@@ -177,6 +186,7 @@ class DurableRecorder:
     def _hold_is_over(self) -> None:
         self._hold = None
         if self._awaited and not self._effects and not any(done.done() for done in self._awaited.values()):
+            self.waits = tuple(self._awaited)
             self._following.idle()
 
     async def look(self) -> None:

@@ -269,7 +269,17 @@ class Execution:
         return Ack()
 
     async def _wait_for_others(self, recorder: DurableRecorder) -> Verdict | None:
-        """R7: what the handler waits for was published before; a result that came first makes it go on."""
+        """R7: what the handler waits for was published before; a result that came first makes it go on.
+
+        The owner may have appended over a result that it has not looked at yet, and whoever wrote that saw a running
+        task and woke nobody: so the log is read on before the wake is closed.
+        """
+        if self._followed < self._owner.view.seq:
+            await self._catch_up()
+        if recorder.answered:
+            self.stop_reason = None
+            await recorder.commit_rest()
+            return None
         events = (*recorder.emits.take(), event(TaskSuspended(reason="waiting")))
         if await self._driver.drive(self._owner.suspend(events)):
             return Ack()

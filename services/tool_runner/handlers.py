@@ -21,6 +21,7 @@ from mesh.log.head import Writer, view_of
 from mesh.log.ops import Ack, Message, Nak, Publish, Verdict
 from mesh.service import ServiceConfig
 from mesh.worker import Held
+from mesh.worker.turns import Turns
 from schemas import error as codes
 from schemas.command import Call, DeadLetter
 from schemas.envelope import VERSION
@@ -66,6 +67,7 @@ class Handlers:
             for tool in app.tools.values()
             if tool.policy.max_concurrent
         }
+        self._turns = Turns()
         self.threads = Threads()
         self.running: dict[int, Running] = {}
 
@@ -90,7 +92,7 @@ class Handlers:
                     running.stop()
 
     async def _make(self, held: Held, job: Delivered) -> Verdict:
-        begun = await self._driver.drive(rules.begin(self._runner, job))
+        begun = await self._begin(job, 0)
         if not isinstance(begun, Begun):
             return begun
         running = self.running[id(held)] = Running(job)
@@ -104,6 +106,11 @@ class Handlers:
         finally:
             del self.running[id(held)]
 
+    async def _begin(self, job: Delivered, retry_of: int) -> Begun | Verdict:
+        """Calls of one task take turns with the log: side by side each append would make all others fail."""
+        async with self._turns.turn(job.call.task):
+            return await self._driver.drive(rules.begin(self._runner, job, retry_of=retry_of))
+
     async def _attempts(self, running: Running, begun: Begun) -> Verdict:
         """Attempts by the tool's policy: each has a start of its own in the log."""
         job = running.job
@@ -111,10 +118,11 @@ class Handlers:
         while True:
             result, pause_s = await self._attempt(running, tool, begun.attempt)
             if pause_s is None or tool is None or running.stopped:
-                return await self._driver.drive(rules.finish(self._runner, job, begun.view, result))
+                async with self._turns.turn(job.call.task):
+                    return await self._driver.drive(rules.finish(self._runner, job, begun.view, result))
             log.info("tool is tried again", tool=tool.name, task=job.call.task, attempt=begun.attempt, after_s=pause_s)
             await asyncio.sleep(pause_s)
-            again = await self._driver.drive(rules.begin(self._runner, job, retry_of=begun.attempt))
+            again = await self._begin(job, begun.attempt)
             if not isinstance(again, Begun):
                 return again
             begun = again
@@ -134,8 +142,8 @@ class Handlers:
         except (InvalidInput, TooLarge) as error:
             return StepFailed(step=call.step, attempt=attempt, error=error.to_error()), None
         except TimeoutError:
-            error = _timed_out(tool, call)
-            return StepFailed(step=call.step, attempt=attempt, error=error), self._pause(tool, attempt, None)
+            late = StepFailed(step=call.step, attempt=attempt, error=_timed_out(tool, call))
+            return late, self._pause(tool, attempt, None)
         failed = StepFailed(step=call.step, attempt=attempt, error=error_of(value.error, codes.TOOL_FAILED))
         return failed, self._pause(tool, attempt, value.error)
 
