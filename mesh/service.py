@@ -68,6 +68,11 @@ class ServiceFactory(Protocol):
     def __call__(self, config: ServiceConfig) -> Service: ...
 
 
+def services_of(app: Mesh) -> list[str]:
+    """The services that serve an app, besides the routers of its mesh."""
+    return ["tool-runner", "executor"] if app.tools else ["executor"]
+
+
 def find_service(name: str) -> ServiceFactory:
     """The factory of a service; raises AppError with the names there are."""
     found = {point.name: point for point in entry_points(group="mesh.services")}

@@ -23,7 +23,7 @@ from mesh.client import Client
 from mesh.errors import BusUnavailable, MeshError
 from mesh.find import Place, has_gone, raise_when_gone
 from mesh.runtime import Fleet, Interrupts, serving
-from mesh.service import ServiceConfig
+from mesh.service import ServiceConfig, services_of
 from mesh.settings import settings_from
 from schemas.ids import new_id
 
@@ -87,14 +87,15 @@ class _Run:
         request, settings = self._request, self._settings
         async with found_or_embedded(request.server, request.store, settings.prefix, self._notes) as place:
             self._place = place
-            services = ["executor"] if self._served else []
             if place.named_by == EMBEDDED:
-                services = ["router", "executor"]
                 self._served = self._served or self._demo()
             if self._served is None:
                 yield place
                 return
             app, version = self._served.app, self._served.version
+            services = services_of(app)
+            if place.named_by == EMBEDDED:
+                services.insert(0, "router")
             config = ServiceConfig(url=place.url, settings=settings, app=app, app_version=version)
             async with serving(Fleet(services, config), self._notes.warn):
                 yield place

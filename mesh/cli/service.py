@@ -12,6 +12,7 @@ EXAMPLES = """\b
 Examples:
   mesh service router --server nats://nats:4222
   mesh service executor --app shop.agents:app
+  mesh service tool-runner --app shop.agents:app
 
 \b
 Any number of each may run; any may be killed at any moment. A broker that is away is waited for. SIGTERM drains.
@@ -24,7 +25,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def service(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="router or executor.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="router, executor or tool-runner.", show_default=False)],
     app: options.App = None,
     server: options.Server = None,
     drain_s: options.DrainS = None,
@@ -37,6 +38,6 @@ def service(
     from mesh.service import find_service
 
     find_service(name)
-    if name == "executor" and app is None:
-        raise AppError("an executor needs an app", hint="mesh service executor --app package.module:app")
+    if name != "router" and app is None:
+        raise AppError(f"service '{name}' needs an app", hint=f"mesh service {name} --app package.module:app")
     leave_with(serve(name, load_served(app) if app else None, server=server, drain_s=drain_s), logs="info")
