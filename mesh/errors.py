@@ -10,6 +10,8 @@
     ├── UnknownTask           no log exists under this id
     ├── ResultTimeout         the task has not ended within the caller's time
     ├── InvalidInput          a value does not fit the wire or the agent's annotation
+    ├── ArtifactMissing       nothing is kept under this digest or name
+    │   └── ArtifactDamaged   what is kept does not fit its digest
     ├── StreamMismatch        a stream on the broker differs from what the protocol needs
     ├── ServerError           the embedded server cannot start
     │   ├── StoreLocked       another process holds the store
@@ -101,6 +103,16 @@ class InvalidInput(MeshError):
     """A value does not fit the wire or the agent's annotation."""
 
     code = codes.INVALID_INPUT
+
+
+class ArtifactMissing(MeshError):
+    """Nothing is kept under this digest or name."""
+
+    code = codes.INVALID_INPUT
+
+
+class ArtifactDamaged(ArtifactMissing):
+    """What is kept does not fit its digest; put the content there again after removing it."""
 
 
 class StreamMismatch(MeshError):

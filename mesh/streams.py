@@ -59,6 +59,13 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectBucket:
+    """One object bucket, laid out as the NATS object store."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Consumer:
     """One durable pull consumer, shared by every replica of its service."""
 
@@ -76,6 +83,7 @@ class Definitions:
     streams: tuple[Stream, ...]
     buckets: tuple[Bucket, ...]
     consumers: tuple[Consumer, ...]
+    objects: tuple[ObjectBucket, ...] = ()
 
 
 def definitions(names: Subjects, *, ack_wait_s: float = 3.0) -> Definitions:
@@ -114,6 +122,7 @@ def definitions(names: Subjects, *, ack_wait_s: float = 3.0) -> Definitions:
                 ack_wait_s=ack_wait_s,
             ),
         ),
+        objects=(ObjectBucket(name=names.artifacts),),
     )
 
 

@@ -7,7 +7,7 @@ that is called again after a crash passes through what it has done and goes on w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cached_property
@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, TypeVar, overload
 import structlog
 from msgspec import Struct
 
+from mesh.agents.artifacts import Artifact, Artifacts, check_name, media_type_of, source_of
 from mesh.agents.emits import Emits
 from mesh.agents.guard import Raised, Threads, error_of, guard
 from mesh.agents.performing import Performing, performing
@@ -32,10 +33,11 @@ from mesh.errors import (
     TooLarge,
 )
 from mesh.log import ops
+from mesh.log import large
 from mesh.log.journal import Journal
 from mesh.log.steps import Step, call_step, perform_step
 from schemas import error as codes
-from schemas.envelope import Event
+from schemas.envelope import Event, event
 from schemas.step import EventAdded, StepCompleted, StepProgress
 from schemas.step import StepFailed as StepFailedEvent
 
@@ -62,6 +64,11 @@ class Recorder(Protocol):
     emits: Emits
 
     @property
+    def objects(self) -> large.Objects:
+        """Where bodies are kept by digest."""
+        ...
+
+    @property
     def cancelled(self) -> bool: ...
 
     async def commit(self, events: tuple[Event, ...]) -> str:
@@ -76,8 +83,8 @@ class Recorder(Protocol):
         """An effect is made in this block; crash tests look at it, and a task is not suspended meanwhile."""
         ...
 
-    async def call(self, step: Step, timeout_s: float | None) -> None:
-        """Publishes a tool call that the log holds as requested."""
+    async def call(self, step: Step, timeout_s: float | None, *, again: bool) -> None:
+        """Publishes a tool call that the log holds as requested; `again` if it may have been published before."""
         ...
 
     async def wait(self, step: str) -> StepCompleted | StepFailedEvent:
@@ -120,6 +127,7 @@ class Context:
         self._replayed = asyncio.Event()
         self._skip_text = len(journal.text)
         self._skip_events = journal.events
+        self._artifacts = Artifacts(journal.artifacts)
         self._now = journal.at
         self._mark_replayed()
 
@@ -185,7 +193,7 @@ class Context:
 
         result = await ops.drive(perform_step(self._journal, wanted), answer)
         self._now = self._journal.finished_at.get(wanted.key, self._now)
-        return _value(result, kind)
+        return _value(await large.restore(result, self._recorder.objects), kind)
 
     @overload
     async def tool(self, tool: Tool[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
@@ -224,13 +232,13 @@ class Context:
                 self._now = await self._recorder.commit(op.events)
                 return None
             if isinstance(op, ops.Calls):
-                return await self._recorder.call(wanted, timeout_s)
+                return await self._recorder.call(wanted, timeout_s, again=op.again)
             assert isinstance(op, ops.Awaits)
             return await self._recorder.wait(op.step)
 
         result = await ops.drive(call_step(self._journal, wanted), answer)
         self._now = self._journal.finished_at.get(wanted.key, self._now)
-        return _value(result, tool.output_type)
+        return _value(await large.restore(result, self._recorder.objects), tool.output_type)
 
     async def emit_text(self, text: str) -> None:
         """Streams text to whoever tails the task.
@@ -278,6 +286,45 @@ class Context:
         plain = as_recorded(data, Any, f"event '{name}'")
         self._recorder.emits.add_event(EventAdded(name=name, data=plain))
         await self._rest_soon()
+
+    async def write_artifact(
+        self, name: str, data: bytes | str | AsyncIterable[bytes], media_type: str | None = None
+    ) -> Artifact:
+        """Keeps a body of any size under a name of this task; the same name again is a newer version.
+
+        What is streamed is sent as it comes. The type is guessed from the name if it is not given. A handler that is
+        called again gets what its log holds, and `data` is not looked at.
+
+        *Delivery:* kept and in the log before this returns. A stream cannot be repeated, so a broker that is lost in
+        the middle of one is the caller's to deal with; anything else waits until the broker is back.
+        *Cancellation:* nothing is kept of what was not complete.
+
+        Raises: InvalidInput; of a stream also BusUnavailable, StorageFull, and what it raises itself.
+        """
+        recorded = self._artifacts.next_recorded(check_name(name))
+        if recorded is not None:
+            return self._artifacts.add(recorded)
+        source, media_type = source_of(data), media_type or media_type_of(name, data)
+        await self._recorder.lease()
+        with self._recorder.performing(f"artifact:{name}"):
+            kept = await self._recorder.objects.put(source, media_type)
+            artifact = Artifact(name=name, digest=kept.digest, size=kept.size, media_type=media_type)
+            await self._recorder.commit((event(artifact),))
+        return self._artifacts.add(artifact)
+
+    async def read_artifact(self, artifact: Artifact | str) -> bytes:
+        """The body of an artifact: by itself, by a name that this handler has written, or by digest.
+
+        Raises: ArtifactMissing; ArtifactDamaged where what is kept does not fit the digest.
+        """
+        return await self._recorder.objects.read(self._artifacts.digest_of(artifact))
+
+    def open_artifact(self, artifact: Artifact | str) -> AsyncGenerator[bytes]:
+        """The same piece by piece; it counts once the last piece has come and nothing was raised.
+
+        Raises: as `read_artifact`; also BusUnavailable.
+        """
+        return self._recorder.objects.open(self._artifacts.digest_of(artifact))
 
     def check_cancelled(self) -> None:
         """Raises TaskCancelled if the task has been asked to stop; for loops in threads too."""

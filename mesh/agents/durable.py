@@ -21,7 +21,7 @@ from mesh.log.steps import Step
 from mesh.subjects import root_of
 from schemas.command import Call
 from schemas.envelope import VERSION, Commit, Event
-from schemas.step import StepCompleted, StepFailed
+from schemas.step import StepCompleted, StepFailed, StepRequested
 
 COMMIT_WITHIN_S: Final = 1.0
 HOLD_S: Final = 1.0
@@ -91,6 +91,7 @@ class DurableRecorder:
     ) -> None:
         task = owner.view.task
         self.emits = Emits(journal.claims, len(journal.text), driver.clock.now)
+        self.objects = driver.objects
         self._owner = owner
         self._driver = driver
         self._lease = lease
@@ -99,6 +100,7 @@ class DurableRecorder:
         self._following = following
         self._observer = observer
         self._awaited: dict[str, asyncio.Future[None]] = {}
+        self._owed = set(journal.owed)
         self._effects = 0
         self.waits: tuple[str, ...] = ()
         self._hold: asyncio.TimerHandle | None = None
@@ -117,6 +119,9 @@ class DurableRecorder:
 
     async def commit(self, events: tuple[Event, ...]) -> str:
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        for one in events:
+            if isinstance(one.data, StepRequested) and one.data.kind == "tool":
+                self._owed.add(one.data.step)
         self._start((events, done))
         return await done
 
@@ -145,14 +150,19 @@ class DurableRecorder:
             self._effects -= 1
             self._maybe_idle()
 
-    async def call(self, step: Step, timeout_s: float | None) -> None:
+    async def call(self, step: Step, timeout_s: float | None, *, again: bool) -> None:
         await self._following.start()
         view = self._owner.view
+        if self._owner.out or self.cancelled:
+            # What this worker has seen since it lost the task may hold the start of the call that the new owner made.
+            raise TaskCancelled(f"task '{view.task}' was asked to stop")
         body = Call(
             v=VERSION, task=view.task, root=root_of(view.task), first=view.first, last=view.seq, n=view.n,
             head=view.head, step=step.key, tool=step.name, arguments=step.input, timeout_s=timeout_s,
+            again=again,
         )  # fmt: skip
         await self._driver.answer(Publish((Message(subject=self._driver.names.call(self._following.pool), body=body),)))
+        self._owed.discard(step.key)
 
     async def wait(self, step: str) -> StepCompleted | StepFailed:
         if step not in self._journal.results:
@@ -179,13 +189,20 @@ class DurableRecorder:
         return any(step in self._journal.results for step in self.waits)
 
     def _maybe_idle(self) -> None:
-        """A handler that waits for others alone, for longer than a short hold, needs no worker meanwhile."""
+        """A handler that waits for others alone, for longer than a short hold, needs no worker meanwhile.
+
+        Not while a call is still to be published (R7): once the task is suspended, nobody would.
+        """
         if self._awaited and not self._effects and self._hold is None:
             self._hold = asyncio.get_running_loop().call_later(HOLD_S, self._hold_is_over)
 
     def _hold_is_over(self) -> None:
         self._hold = None
-        if self._awaited and not self._effects and not any(done.done() for done in self._awaited.values()):
+        if not self._awaited or self._effects or any(done.done() for done in self._awaited.values()):
+            return
+        if self._owed - self._journal.results.keys():
+            self._maybe_idle()
+        else:
             self.waits = tuple(self._awaited)
             self._following.idle()
 

@@ -45,7 +45,7 @@ class LiveMessage(Struct):
 class Observer(Protocol):
     """A seam for crash tests: told of every write, before and after.
 
-    `kind` is `append`, `publish`, `send` or `ack`, and of an owner also `perform`: it is about to make the effect of a
+    `kind` is `append`, `publish`, `send`, `ack` or `upload` (a chunk of an object, or what makes it visible), and of an owner also `perform`: it is about to make the effect of a
     step, whose key follows the subject of the task's log; that one has no `after`. `after` comes with the broker's
     answer for the first two, and once the bytes are with the socket for the others. It is not called for a write that
     failed.

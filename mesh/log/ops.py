@@ -108,9 +108,10 @@ class Lease(Struct, frozen=True):
 
 
 class Calls(Struct, frozen=True):
-    """Publish the tool call that was requested under this key. → None"""
+    """Publish the tool call that was requested under this key, `again` if it may have been before. → None"""
 
     step: str
+    again: bool = False
 
 
 class Awaits(Struct, frozen=True):

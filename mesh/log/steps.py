@@ -52,15 +52,17 @@ def perform_step(journal: Journal, wanted: Step) -> Flow[StepCompleted | StepFai
 def call_step(journal: Journal, wanted: Step) -> Flow[StepCompleted | StepFailed]:
     """The recorded result of a step that somebody else performs, or that of asking for it now.
 
-    The intent is committed before the call is published (R7); after a take-over an open one is published again, and a
-    copy finds in the log that another call covers the start.
+    The intent is committed before the call is published (R7). An open intent that may not have been published, because
+    its owner died first, is published again; a copy too many finds in the log that another call covers the start.
     """
     recorded = journal.results.get(wanted.key)
     if recorded is not None:
         return recorded
     if wanted.key not in journal.requested:
         yield Commits((_request(wanted),))
-    yield Calls(wanted.key)
+        yield Calls(wanted.key)
+    elif wanted.key in journal.owed:
+        yield Calls(wanted.key, again=True)
     result: StepCompleted | StepFailed = yield Awaits(wanted.key)
     return result
 

@@ -186,6 +186,7 @@ class LocalMesh:
         """What a memory stream has reserved would otherwise be missing for later meshes."""
         wanted = definitions(self.names)
         streams = [one.name for one in wanted.streams] + [f"KV_{one.name}" for one in wanted.buckets]
+        streams += [f"OBJ_{one.name}" for one in wanted.objects]
         for stream in streams:
             await self.bus.request(f"$JS.API.STREAM.DELETE.{stream}", b"", timeout_s=STOP_S)
 

@@ -19,11 +19,12 @@ from mesh.agents.durable import DurableRecorder, Lease
 from mesh.agents.guard import Raised, Threads, error_of, guard
 from mesh.agents.values import as_recorded, read_input
 from mesh.bus import LiveMessage, Observer, Subscription
-from mesh.errors import BusUnavailable, InvalidInput, Nondeterministic, TaskCancelled, TooLarge
+from mesh.errors import ArtifactMissing, BusUnavailable, InvalidInput, Nondeterministic, TaskCancelled, TooLarge
 from mesh.log.claim import Claimed
 from mesh.log.driver import Driver, entry_of
 from mesh.log.head import Entry, View, Writer, view_of
-from mesh.log.journal import Journal
+from mesh.log.journal import WAITING, Journal
+from mesh.log.large import restore
 from mesh.log.ops import Ack, Drop, Message, Publish, ReadAfter, ReadFirst, Verdict
 from mesh.log.owner import Fenced, Owner
 from mesh.worker import Held
@@ -143,8 +144,9 @@ class Execution:
         if agent is None:
             return await self._fail(_no_agent(self._served.app, accepted.agent))
         try:
-            value = read_input(accepted.input, agent.input_type)
-        except InvalidInput as error:
+            self.accepted = await restore(accepted, self._driver.objects)
+            value = read_input(self.accepted.input, agent.input_type)
+        except (InvalidInput, TooLarge, ArtifactMissing) as error:
             return await self._fail(error.to_error())
         return await self._call(agent, value, journal)
 
@@ -274,16 +276,20 @@ class Execution:
         The owner may have appended over a result that it has not looked at yet, and whoever wrote that saw a running
         task and woke nobody: so the log is read on before the wake is closed.
         """
-        if self._followed < self._owner.view.seq:
+        while (followed := self._followed) < self._owner.view.seq:
             await self._catch_up()
+            if self._followed == followed:
+                raise Fenced
+        if self._owner.cancel_requested:
+            return await self._end(TaskCanceled(reason="canceled on request"), recorder)
         if recorder.answered:
-            self.stop_reason = None
             await recorder.commit_rest()
-            return None
-        events = (*recorder.emits.take(), event(TaskSuspended(reason="waiting")))
-        if await self._driver.drive(self._owner.suspend(events)):
-            return Ack()
-        self.stop_reason = None
+        else:
+            events = (*recorder.emits.take(), event(TaskSuspended(reason=WAITING)))
+            if await self._driver.drive(self._owner.suspend(events)):
+                return Ack()
+        if self.stop_reason is Stop.WAIT:
+            self.stop_reason = None
         return None
 
     def _context(self, agent: Agent, value: Any, journal: Journal, recorder: DurableRecorder) -> Context:

@@ -15,9 +15,10 @@ from mesh.agents.tool_context import ToolContext
 from mesh.agents.tools import Tool
 from mesh.agents.values import as_recorded
 from mesh.bus import LiveMessage
-from mesh.errors import BusUnavailable, InvalidInput, MeshError, TooLarge
+from mesh.errors import ArtifactMissing, BusUnavailable, InvalidInput, MeshError, TooLarge
 from mesh.log.driver import Driver, entry_of
 from mesh.log.head import Writer, view_of
+from mesh.log.large import restore
 from mesh.log.ops import Ack, Message, Nak, Publish, Verdict
 from mesh.service import ServiceConfig
 from mesh.worker import Held
@@ -139,7 +140,7 @@ class Handlers:
             if not isinstance(value, Raised):
                 output = as_recorded(value, tool.output_type, f"the result of tool '{tool.name}'")
                 return StepCompleted(step=call.step, attempt=attempt, output=output), None
-        except (InvalidInput, TooLarge) as error:
+        except (InvalidInput, TooLarge, ArtifactMissing) as error:
             return StepFailed(step=call.step, attempt=attempt, error=error.to_error()), None
         except TimeoutError:
             late = StepFailed(step=call.step, attempt=attempt, error=_timed_out(tool, call))
@@ -148,8 +149,8 @@ class Handlers:
         return failed, self._pause(tool, attempt, value.error)
 
     async def _perform(self, running: Running, tool: Tool[Any, Any], attempt: int) -> Any:
-        """The tool's value, or what it raised; raises TimeoutError, InvalidInput."""
-        call = running.job.call
+        """The tool's value, or what it raised; raises TimeoutError, InvalidInput, ArtifactMissing."""
+        call = await restore(running.job.call, self._driver.objects)
         arguments = tool.read(call.arguments)
         if tool.takes_context:
             arguments[tool.takes_context] = self._context(running, attempt)

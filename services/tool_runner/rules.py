@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from mesh.log.append import append, tell_end, wake_message
+from mesh.log.append import Appended, append, tell_end, wake_message
 from mesh.log.head import Entry, View, Writer, view_of
 from mesh.log.ops import Ack, Drop, Flow, Nak, Publish, ReadAfter, Verdict
 from mesh.subjects import Subjects
@@ -60,12 +60,12 @@ class _Progress(Struct):
 def begin(runner: Runner, job: Delivered, *, retry_of: int = 0) -> Flow[Begun | Verdict]:
     """T1 and T2: the start of a call, or what becomes of its delivery.
 
-    The first append goes by what the call names: if it is stored, nothing has come since the call was requested.
-    `retry_of` is the attempt that this runner itself made and saw fail.
+    The first append goes by what a call names that was never published before: if it is stored, nothing has come since
+    the call was requested. `retry_of` is the attempt that this runner itself made and saw fail.
     """
     call = job.call
     view, attempt = View(call.task, call.last, call.n, call.first, call.head, call.v), retry_of + 1
-    fresh = retry_of > 0
+    fresh = retry_of > 0 or call.again or call.head.cancel or call.head.phase != "running"
     while True:
         if fresh:
             entries: tuple[Entry, ...] = yield ReadAfter(call.task, max(0, call.first - 1), 0)
@@ -79,7 +79,7 @@ def begin(runner: Runner, job: Delivered, *, retry_of: int = 0) -> Flow[Begun | 
             attempt = progress.started.attempt + 1 if progress.started else 1
         started = StepStarted(step=call.step, attempt=attempt, by=runner.worker, cover=job.seq, delivery=job.delivery)
         result = yield from append(view, runner.writer, (event(started),))
-        if result.stored:
+        if result.stored and not _overtaken(result, call.step):
             return Begun(result.view, attempt)
         fresh = True
 
@@ -94,7 +94,7 @@ def finish(runner: Runner, job: Delivered, view: View, outcome: Result) -> Flow[
             return Ack()
         entries: tuple[Entry, ...] = yield ReadAfter(job.call.task, max(0, job.call.first - 1), 0)
         if not entries:
-            return Ack()
+            return Nak(NO_LOG_DELAY_S)
         view = view_of(entries[-1])
         if view.head.phase == "ended" or _progress(entries, job.call.step).ended is not None:
             yield from _say_again(runner, view)
@@ -106,20 +106,31 @@ def _settled(runner: Runner, job: Delivered, view: View, progress: _Progress, re
     if view.head.phase == "ended" or progress.ended is not None:
         yield from _say_again(runner, view)
         return Ack()
-    if view.head.cancel:
-        return (yield from finish(runner, job, view, _failed(job, 0, _canceled())))
     started = progress.started
-    if started is None or (retry_of and started.attempt == retry_of):
+    failed: Error | None = None
+    if started is not None and started.attempt != retry_of:
+        if started.cover != job.seq:
+            return Ack()
+        if started.delivery >= job.delivery:
+            return Drop()
+        if progress.requested is not None and not progress.requested.idempotent:
+            failed = unknown_outcome(job.call)
+        elif started.attempt >= runner.max_starts:
+            failed = _exhausted(job.call, started)
+    if failed is None and view.head.cancel:
+        failed = _canceled()
+    if failed is None:
         return None
-    if started.cover != job.seq:
-        return Ack()
-    if started.delivery >= job.delivery:
-        return Drop()
-    if progress.requested is not None and not progress.requested.idempotent:
-        return (yield from finish(runner, job, view, _failed(job, started.attempt, unknown_outcome(job.call))))
-    if started.attempt >= runner.max_starts:
-        return (yield from finish(runner, job, view, _failed(job, started.attempt, _exhausted(job.call, started))))
-    return None
+    return (yield from finish(runner, job, view, _failed(job, started.attempt if started else 0, failed)))
+
+
+def _overtaken(result: Appended, step: str) -> bool:
+    """Whether somebody else went on with the call after this start, whose acknowledgement was lost."""
+    return result.view.head.phase == "ended" or any(
+        isinstance(one.data, StepStarted | StepCompleted | StepFailed) and one.data.step == step
+        for entry in result.news
+        for one in entry.commit.events
+    )
 
 
 def _say_again(runner: Runner, view: View) -> Flow[None]:
@@ -158,7 +169,7 @@ def unknown_outcome(call: Call) -> Error:
 
 
 def _canceled() -> Error:
-    return Error(code=codes.TOOL_FAILED, message="the task was asked to stop before the tool began")
+    return Error(code=codes.TOOL_FAILED, message="the task was asked to stop before this call had a result")
 
 
 def _exhausted(call: Call, started: StepStarted) -> Error:

@@ -16,7 +16,17 @@ from schemas.command import DeadLetter, Ended, Fired, Run
 from schemas.envelope import Head
 from services.router.rules import Order
 from tests.model import invariants
-from tests.model.processes import DRAIN, FRESH, TOLD, Dies, Hangs, InQueue, Look, Tick, Verb
+from tests.model.parts import (
+    DRAIN,
+    FRESH,
+    TOLD,
+    Dies,
+    Hangs,
+    InQueue,
+    Look,
+    Tick,
+    Verb,
+)
 from tests.model.registers import Registers
 from tests.model.scenario import Scenario
 from tests.model.tables import Answer, Done, Process, Sent

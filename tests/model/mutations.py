@@ -18,7 +18,8 @@ from schemas.envelope import Event, Head
 from schemas.signal import Answer, TaskSignal
 from schemas.task import MessageReceived
 from services.router import rules
-from tests.model.processes import FRESH, NAMES, At, Dies, Look, Play, Process, Site, Verb, suspend_changed
+from tests.model.parts import FRESH, NAMES, At, Dies, Look, Process, Verb
+from tests.model.processes import Play, Site, suspend_changed
 
 
 class Bend:

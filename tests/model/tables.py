@@ -15,9 +15,10 @@ from msgspec.structs import replace
 
 from mesh.log.head import Entry
 from mesh.log.ops import UNKNOWN, Conflict, Stored
+from schemas import step
 from schemas.envelope import Commit, Head
 from schemas.step import StepCompleted
-from tests.model.processes import MINE
+from tests.model.parts import MINE
 
 K = TypeVar("K", bound=Hashable)
 WRITES = frozenset({"stored", "unknown", "none", "performed"})
@@ -56,7 +57,8 @@ class Logs:
             entries = self.entries[log]
             self.entries.append((*entries, Entry(len(entries) + 1, commit)))
             self.heads.append(commit.head)
-            self.covers.append(self.covers[log] | {commit.head.cover})
+            starts = {each.data.cover for each in commit.events if each.type == step.STARTED}
+            self.covers.append(self.covers[log] | {commit.head.cover} | starts)
         return number
 
     def newest(self, log: int, lost: int = -1) -> Entry | None:
@@ -84,6 +86,8 @@ class Sent(Struct, frozen=True):
         said = getattr(self.body, "kind", "") or getattr(self.body, "digest", "")
         if self.kind == "run":
             said = f"wake {self.body.wake}, last {self.body.last}"
+        if self.kind == "call":
+            said = f"{self.body.step}{', again' * self.body.again}, last {self.body.last}"
         return f"{self.kind}({said})" if said else self.kind
 
 

@@ -12,7 +12,7 @@ import pytest
 from schemas import command
 from services.router.rules import MAX_SIGNAL_WAITS
 from tests.model.engine import Result, Search
-from tests.model.processes import Change, Do, Hang, Poison, Wait
+from tests.model.parts import Change, Do, Hang, Poison, Wait
 from tests.model.scenario import DEEP, Faults, Scenario, cancel, steer, submit
 from tests.model.world import World
 

@@ -15,7 +15,8 @@ from schemas import command
 from services.router import rules
 from tests.model import mutations as m
 from tests.model.engine import Result, Search
-from tests.model.processes import Change, Do, Flows, Hang, Poison, Process, Program, Wait, execute
+from tests.model.parts import Change, Do, Hang, Poison, Process, Program, Wait
+from tests.model.processes import Flows, execute
 from tests.model.scenario import Faults, Scenario, cancel, steer, submit
 from tests.model.world import World
 
