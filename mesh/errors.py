@@ -19,6 +19,9 @@
     ├── AppError              an app cannot be loaded, or its definitions clash
     ├── StepFailed            a step of a handler ended with an error
     │   └── OutcomeUnknown    a step that must not be repeated was begun and has no result
+    ├── ModelNotConfigured    a model cannot be asked from here: no key, no package, no such provider
+    ├── ModelUnavailable      a model did not answer, or not to the end; it may later
+    ├── ModelRejected         a provider refused the request; the same one will be refused again
     ├── SecretMissing         a handler asked for a secret that is not set
     ├── Nondeterministic      a handler asked for other steps than its log holds
     └── TaskCancelled         the task has been asked to stop
@@ -27,6 +30,8 @@
 """
 
 from __future__ import annotations
+
+from msgspec import structs
 
 from schemas import error as codes
 from schemas.error import Error
@@ -163,6 +168,43 @@ class StepFailed(MeshError):
 
 class OutcomeUnknown(StepFailed):
     """A step that must not be repeated was begun and has no result."""
+
+
+class ModelNotConfigured(MeshError):
+    """A model cannot be asked from here: no key, no package, no such provider."""
+
+    code = codes.MODEL_NOT_CONFIGURED
+
+
+class ModelUnavailable(MeshError):
+    """A model did not answer, or not to the end; `retry_after_s` is the provider's wish."""
+
+    code = codes.MODEL_UNAVAILABLE
+    retryable = True
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+    def to_error(self) -> Error:
+        details = None if self.retry_after_s is None else {"retry_after_s": self.retry_after_s}
+        return structs.replace(super().to_error(), details=details)
+
+
+class ModelRejected(MeshError):
+    """A provider refused the request; the same one will be refused again.
+
+    `reason` is one of `authentication`, `quota`, `not_found`, `context_window`, `content_filter` and `request`.
+    """
+
+    code = codes.MODEL_REJECTED
+
+    def __init__(self, message: str, *, hint: str | None = None, reason: str = "request") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+    def to_error(self) -> Error:
+        return structs.replace(super().to_error(), details={"reason": self.reason})
 
 
 class SecretMissing(MeshError):

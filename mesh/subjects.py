@@ -7,6 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Final
+
+_STREAMS: Final = (
+    ("work", "work"),
+    ("runs", "run"),
+    ("tasks", "tasks"),
+    ("deltas", "deltas"),
+    ("dead_letters", "dead"),
+)
 
 
 def root_of(task: str) -> str:
@@ -34,7 +43,7 @@ class Subjects:
     artifacts: str = field(init=False)
 
     def __post_init__(self) -> None:
-        for name, kind in (("work", "work"), ("runs", "run"), ("tasks", "tasks"), ("deltas", "deltas"), ("dead_letters", "dead")):
+        for name, kind in _STREAMS:
             object.__setattr__(self, name, stream_name(self.prefix, kind))
         object.__setattr__(self, "agents", f"{self.prefix}_agents")
         object.__setattr__(self, "workers", f"{self.prefix}_workers")

@@ -1,7 +1,8 @@
 """The commit: one message of a task's log, and the one table of event types.
 
 The envelope is decoded first with each event's body raw; the body then by its type. An unknown type keeps its raw
-bytes, so that it can be skipped, counted and passed on unchanged.
+bytes, so that it can be skipped, counted and passed on unchanged. Values that came off the wire hold no cycles, so the
+collector need not walk over them (`gc=False`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ EVENTS: Final[dict[str, type[Struct]]] = {**task.EVENTS, **step.EVENTS}
 TYPE_OF: Final[dict[type[Struct], str]] = {cls: name for name, cls in EVENTS.items()}
 
 
-class Head(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Head(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What the fold of a log gives; see the delivery page for each field.
 
     `wake` is the `n` of the commit that made the task runnable, `cover` the sequence of the run command under which
@@ -40,14 +41,14 @@ class Head(Struct, frozen=True, kw_only=True, omit_defaults=True):
     not_apps: tuple[str, ...] = ()
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, gc=False):
     """One event; `data` is the struct of its type, or raw bytes if that is unknown."""
 
     type: str
     data: Any
 
 
-class Commit(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Commit(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Events that stand or fall together; `head` is the state they lead to.
 
     `n` counts the commits of a task from 0, `first` is the stream sequence of commit 0 and absent on it, `by` is role,
@@ -66,12 +67,12 @@ class Commit(Struct, frozen=True, kw_only=True, omit_defaults=True):
     trace: str = ""
 
 
-class _WireEvent(Struct):
+class _WireEvent(Struct, gc=False):
     type: str
     data: Raw
 
 
-class _WireCommit(Struct, kw_only=True):
+class _WireCommit(Struct, gc=False, kw_only=True):
     v: int
     task: str
     n: int

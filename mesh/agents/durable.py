@@ -32,8 +32,8 @@ class Lease:
     """Whether the broker still holds the delivery for this worker, as far as it can know (rule E2).
 
     Only an in-progress renews it, and what counts is when that was asked: the answer may have waited here while this
-    process was frozen. Once lapsed it stays so: the delivery may be another worker's since, whatever is confirmed later,
-    and every further effect looks at the log first.
+    process was frozen. Once lapsed it stays so: the delivery may be another worker's since, whatever is confirmed
+    later, and every further effect looks at the log first.
     """
 
     def __init__(self, lasts_s: float) -> None:
@@ -44,6 +44,10 @@ class Lease:
     def confirm(self, asked_at: float) -> None:
         """Takes note of an answer; `asked_at` is `time.monotonic()` before the request."""
         self._at = max(self._at, asked_at)
+
+    def lapse(self) -> None:
+        """The broker was away, and may have forgotten the delivery when it came back."""
+        self._lapsed = True
 
     @property
     def fresh(self) -> bool:
@@ -112,12 +116,15 @@ class DurableRecorder:
         self._idle.set()
         self._due = False
         self.stopping = False
+        self._closed = False
 
     @property
     def cancelled(self) -> bool:
         return self.stopping or self._owner.cancel_requested
 
     async def commit(self, events: tuple[Event, ...]) -> str:
+        if self._closed:
+            raise Fenced
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         for one in events:
             if isinstance(one.data, StepRequested) and one.data.kind == "tool":
@@ -129,12 +136,18 @@ class DurableRecorder:
         """Commits what was emitted, once no branch of the handler is left."""
         await self._append(())
 
+    def close(self) -> None:
+        """Takes nothing more from the handler; one that was left behind may still try."""
+        self._closed = True
+
     async def settle(self) -> None:
         """Returns when no append is in flight any more."""
         await self._idle.wait()
 
     async def lease(self) -> None:
-        if not self._lease.fresh:
+        if self._closed:
+            raise Fenced
+        if not (self._lease.fresh and self._driver.bus.connected):
             await self.look()
         if self.cancelled:
             raise TaskCancelled(f"task '{self._owner.view.task}' was asked to stop")
@@ -142,7 +155,8 @@ class DurableRecorder:
     @contextmanager
     def performing(self, step: str) -> Iterator[None]:
         if self._observer is not None:
-            self._observer.before("perform", f"{self._driver.names.task(self._owner.view.task)}.{step}")
+            log = self._driver.names.task(self._owner.view.task)
+            self._observer.before("perform", f"{log}.{self._owner.claim}.{step}")
         self._effects += 1
         try:
             yield
@@ -214,10 +228,12 @@ class DurableRecorder:
         self._owner.see(view_of(entry))
 
     async def tell(self, text: str, offset: int) -> None:
+        if self._closed:
+            raise Fenced
         await self._deltas.tell(text, offset)
 
     def soon(self) -> None:
-        if not self._due:
+        if not self._due and not self._closed:
             self._due = True
             self._spawn(self._commit_late())
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msgspec import Struct
+
 _VERSION = "NATS/1.0"
 
 
-class Msg:
+class Msg(Struct, gc=False):
     """One message; its headers are read when somebody asks for them.
 
-    Most are not looked at: every stored message carries those of its publish, and reading them costs as much as all
-    else that is done with one message of a long log.
+    Most are not looked at: every stored message carries those of its publish, and reading them was a fifth of reading
+    a long log. A message is never part of a cycle, and a long log is thousands of them: hence `gc=False`, here and for
+    what they are decoded to, which is another fifth.
     """
 
-    __slots__ = ("_headers", "_raw", "data", "reply", "subject")
-
-    def __init__(self, subject: str, reply: str, data: bytes, raw_headers: bytes | None) -> None:
-        self.subject = subject
-        self.reply = reply
-        self.data = data
-        self._raw = raw_headers
-        self._headers: Mapping[str, str] | None = None
+    subject: str
+    reply: str
+    data: bytes
+    _raw: bytes | None = None
+    _headers: Mapping[str, str] | None = None
 
     @property
     def headers(self) -> Mapping[str, str] | None:
@@ -38,6 +38,7 @@ def parse_headers(raw: bytes) -> dict[str, str]:
     status, _, description = first.removeprefix(_VERSION).strip().partition(" ")
     if status:
         headers["Status"] = status
+    if description:
         headers["Description"] = description
     for line in lines:
         name, colon, value = line.partition(":")

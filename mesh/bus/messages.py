@@ -16,7 +16,7 @@ class Conflict(Struct, frozen=True):
     last: int
 
 
-class StoredMessage(Struct, frozen=True):
+class StoredMessage(Struct, frozen=True, gc=False):
     """One message of a stream.
 
     `at` is the broker's time stamp (RFC 3339), or empty where the way it was read does not carry one.
@@ -45,8 +45,9 @@ class LiveMessage(Struct):
 class Observer(Protocol):
     """A seam for crash tests: told of every write, before and after.
 
-    `kind` is `append`, `publish`, `send`, `ack` or `upload` (a chunk of an object, or what makes it visible), and of an owner also `perform`: it is about to make the effect of a
-    step, whose key follows the subject of the task's log; that one has no `after`. `after` comes with the broker's
+    `kind` is `append`, `publish`, `send`, `ack` or `upload` (a chunk of an object, or what makes it visible), and of an
+    owner also `perform`: it is about to make the effect of a step; the claim's `n` and the step's key follow the subject
+    of the task's log, and there is no `after`. `after` comes with the broker's
     answer for the first two, and once the bytes are with the socket for the others. It is not called for a write that
     failed.
     """

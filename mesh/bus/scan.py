@@ -24,7 +24,7 @@ _SECOND_NS = 1_000_000_000
 _PULL_S = 5.0
 
 
-class Scanned(NamedTuple):
+class Scanned(Struct, frozen=True, gc=False):
     """One message of a pass."""
 
     seq: int

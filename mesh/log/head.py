@@ -51,7 +51,7 @@ class View(Struct, frozen=True):
         return self.head.phase == "runnable" and self.head.wake == 0
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """One commit and the stream sequence it stands at."""
 
     seq: int

@@ -6,7 +6,8 @@ an attempt that died is announced as discarded. So the text told, less what was 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
 
 from msgspec import Struct
 
@@ -16,13 +17,13 @@ from mesh.log.head import Entry
 from schemas import step, task
 from schemas.delta import Delta
 from schemas.instant import rfc3339
-from schemas.step import TextAdded
+from schemas.step import StepCompleted, StepFailed, TextAdded
 
 TEXT: Final = "text"
 DISCARDED: Final = "text.discarded"
 
 
-class TaskEvent(Struct, frozen=True):
+class TaskEvent(Struct, frozen=True, gc=False):
     """One event of a tail.
 
     `type` is that of a log event, or `text` or `text.discarded`, which exist only in a tail. `data` is the struct of
@@ -75,26 +76,24 @@ class Merge:
         """What a commit tells; one that was seen tells nothing."""
         if entry.seq < self._at.seq or (entry.seq == self._at.seq and not self._resuming):
             return []
-        done = self._at.events if entry.seq == self._at.seq else 0
+        here, events, at = self._at, entry.commit.events, entry.commit.at
+        done = here.events if entry.seq == here.seq else 0
         self._resuming = False
-        self.ended = any(event.type in task.TERMINAL for event in entry.commit.events[:done])
+        self.ended = any(event.type in task.TERMINAL for event in events[:done]) if done else False
         out: list[TaskEvent] = []
-        at = entry.commit.at
-        for index, event in enumerate(entry.commit.events[done:], done + 1):
-            self._at.seq, self._at.events = entry.seq, index - 1
-            if event.type == step.TEXT_ADDED:
-                self._add_text(event.data, at, out)
-            elif event.type == task.STARTED or event.type in task.TERMINAL:
-                self._discard_all(at, out)
-            elif event.type in (step.COMPLETED, step.FAILED):
-                self._forget(event.data.step)
-            self._at.events = index
-            self._at.claims += event.type == task.STARTED
-            self.ended = self.ended or event.type in task.TERMINAL
-            out.append(self._event(event.type, event.data, at))
-        held, self._held = self._held, []
-        for delta in held:
-            out.extend(self.delta(delta))
+        for index, event in enumerate(events[done:] if done else events):
+            here.seq, here.events = entry.seq, done + index
+            on_text = self._ON_TEXT.get(event.type)
+            if on_text:
+                on_text(self, event.data, at, out)
+            here.events += 1
+            if event.type == task.STARTED:
+                here.claims += 1
+            out.append(TaskEvent(cursors.encode(here), event.type, event.data, at))
+        if self._held:
+            held, self._held = self._held, []
+            for delta in held:
+                out.extend(self.delta(delta))
         return out
 
     def delta(self, delta: Delta) -> list[TaskEvent]:
@@ -130,8 +129,8 @@ class Merge:
         self._tell(part, Text(text=rest, step=data.step, part=data.part), at, out)
         part.kept = max(part.kept, end)
 
-    def _forget(self, step_key: str) -> None:
-        for key in [key for key in self._at.parts if key[0] == step_key]:
+    def _forget(self, data: StepCompleted | StepFailed, at: str, out: list[TaskEvent]) -> None:
+        for key in [key for key in self._at.parts if key[0] == data.step]:
             del self._at.parts[key]
 
     def _tell(self, part: Part, text: Text, at: str, out: list[TaskEvent]) -> None:
@@ -139,7 +138,11 @@ class Merge:
             part.told += len(text.text)
             out.append(self._event(TEXT, text, at))
 
-    def _discard_all(self, at: str, out: list[TaskEvent]) -> None:
+    def _end(self, data: Struct, at: str, out: list[TaskEvent]) -> None:
+        self._discard_all(data, at, out)
+        self.ended = True
+
+    def _discard_all(self, data: Struct, at: str, out: list[TaskEvent]) -> None:
         for (step_key, number), part in self._at.parts.items():
             self._discard(step_key, number, part, at, out)
 
@@ -154,3 +157,12 @@ class Merge:
 
     def _event(self, kind: str, data: Any, at: str) -> TaskEvent:
         return TaskEvent(cursors.encode(self._at), kind, data, at)
+
+    # What an event of the log does to text before it is told itself; most events do nothing.
+    _ON_TEXT: ClassVar[dict[str, Callable[[Merge, Any, str, list[TaskEvent]], None]]] = {
+        step.TEXT_ADDED: _add_text,
+        step.COMPLETED: _forget,
+        step.FAILED: _forget,
+        task.STARTED: _discard_all,
+        **dict.fromkeys(task.TERMINAL, _end),
+    }

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mesh.testing.clock import FakeClock
     from mesh.testing.crashes import CrashPointsFailed, CrashReport, crash_points, freeze_points
     from mesh.testing.local_mesh import LocalMesh
+    from mesh.testing.local_run import LocalResult, run_local
     from mesh.testing.logs import assert_invariants, assert_tail, show_log
     from mesh.testing.processes import Processes, WorkerProcess
     from mesh.testing.trace import note_effect
@@ -30,6 +31,7 @@ _HOMES = {
     "mesh.testing.clock": ("FakeClock",),
     "mesh.testing.crashes": ("CrashPointsFailed", "CrashReport", "crash_points", "freeze_points"),
     "mesh.testing.local_mesh": ("LocalMesh",),
+    "mesh.testing.local_run": ("LocalResult", "run_local"),
     "mesh.testing.logs": (
         "assert_invariants",
         "assert_tail",
@@ -49,6 +51,7 @@ __all__ = [
     "CrashReport",
     "FakeClock",
     "LocalMesh",
+    "LocalResult",
     "Processes",
     "WorkerProcess",
     "assert_invariants",
@@ -59,6 +62,7 @@ __all__ = [
     "freeze_points",
     "note_effect",
     "read_log",
+    "run_local",
     "show_log",
 ]
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
 from mesh.log.check import check_log
-from mesh.log.head import EXECUTOR, Entry
+from mesh.log.head import Entry
 from mesh.subjects import root_of
 from mesh.testing.crash_run import Run
 from mesh.testing.logs import check_tail
@@ -59,24 +59,26 @@ def _outcome(run: Run, undisturbed: Run) -> Iterator[str]:
 def repeated_steps(trace: Collection[TraceLine], entries: Sequence[Entry]) -> Iterator[str]:
     """Steps of one task that were performed after their result was committed, or must not be repeated and were.
 
-    Whoever committed the result must be the last who performed the step. Lines of one process are in order, and so are
-    those of a killed one and its successor.
+    A claim is known by the number of its commit. The claim under which the result was committed must be the last that
+    performed the step, and must have done so once. Lines of one process are in order, and so are those of a killed one
+    and its successor.
     """
     task = f".task.{root_of(entries[0].commit.task)}.{entries[0].commit.task}."
     performed: dict[str, list[int]] = {}
     for line in trace:
         if line.kind == PERFORM and task in line.subject:
-            performed.setdefault(line.subject.partition(task)[2], []).append(line.pid)
-    for key, (by, request, unknown) in _results(entries).items():
-        pids = performed.get(key, [])
-        if not request.idempotent and len(pids) > 1:
-            yield f"step '{key}' must not be repeated and was performed {len(pids)} times"
-        elif not unknown and (not pids or pids[-1] != by or pids.count(by) > 1):
-            yield f"step '{key}' was performed by {pids}; {by} committed its result, so nobody may after that"
+            claim, _, key = line.subject.partition(task)[2].partition(".")
+            performed.setdefault(key, []).append(int(claim))
+    for key, (owner, request, unknown) in _results(entries).items():
+        claims = performed.get(key, [])
+        if not request.idempotent and len(claims) > 1:
+            yield f"step '{key}' must not be repeated and was performed {len(claims)} times"
+        elif not unknown and (not claims or claims[-1] != owner or claims.count(owner) > 1):
+            yield f"step '{key}' was performed under the claims {claims}, and its result committed under claim {owner}"
 
 
 def _results(entries: Collection[Entry]) -> dict[str, tuple[int, StepRequested, bool]]:
-    """By step: the process that committed its result, the request, and whether the outcome is unknown."""
+    """By step: the claim under which its result was committed, the request, and whether the outcome is unknown."""
     requested: dict[str, StepRequested] = {}
     results: dict[str, tuple[int, StepRequested, bool]] = {}
     for entry in entries:
@@ -86,7 +88,7 @@ def _results(entries: Collection[Entry]) -> dict[str, tuple[int, StepRequested, 
                 requested[data.step] = data
             elif isinstance(data, StepCompleted | StepFailed) and data.step in requested:
                 unknown = isinstance(data, StepFailed) and data.error.code == codes.TOOL_OUTCOME_UNKNOWN
-                results.setdefault(data.step, (_pid_of(entry.commit.by), requested[data.step], unknown))
+                results.setdefault(data.step, (entry.commit.head.claim, requested[data.step], unknown))
     return {key: result for key, result in results.items() if result[1].kind == "code"}
 
 
@@ -109,8 +111,3 @@ def _noted(run: Run) -> Counter[tuple[str, str, bool]]:
 
 def _times(count: int) -> str:
     return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
-
-
-def _pid_of(by: str) -> int:
-    """`executor/executor-<pid>-<hex>`."""
-    return int(by.split("-")[1]) if by.startswith(EXECUTOR) else 0

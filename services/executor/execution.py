@@ -36,6 +36,7 @@ from schemas.error import Error
 from schemas.task import TaskAccepted, TaskCanceled, TaskCompleted, TaskFailed, TaskSuspended
 
 WATCH_AFTER_S: Final = 0.1
+STUBBORN_S: Final = 5.0
 RESUME_AFTER_S: Final = 5.0
 CANCEL_LOOKS: Final = 32
 CUT_OFF: Final = Raised(TaskCancelled("the handler was stopped"))
@@ -81,6 +82,7 @@ class Execution:
         self._lease = lease
         self._group: asyncio.TaskGroup | None = None
         self._handler: asyncio.Task[Any] | None = None
+        self._stopping = asyncio.Event()
         self._recorder: DurableRecorder | None = None
         self._watching: Subscription | None = None
         self._followed = 0
@@ -98,6 +100,9 @@ class Execution:
         finally:
             if self._watching:
                 await self._watching.aclose()
+            # Two circles that would leave every finished task to the collector, at a tenth of all tasks per second.
+            self._held.on_tick = self._held.delivery.in_progress
+            self._recorder = None
 
     def concerns(self, task: str) -> bool:
         """Whether a cancel of that task stops this one too."""
@@ -111,6 +116,11 @@ class Execution:
             self._recorder.stopping = True
         if self._handler:
             self._handler.cancel()
+            self._stopping.set()
+
+    def lapse(self) -> None:
+        """The broker was away, and may have given the task to another worker (E2)."""
+        self._lease.lapse()
 
     async def tick(self) -> None:
         """Keeps the delivery alive while the log says that the task is ours.
@@ -177,22 +187,42 @@ class Execution:
             self._recorder, self._spawn = recorder, spawn
             context = self._context(agent, value, journal, recorder)
             arguments = (context, value) if agent.takes_input else (context,)
-            self._handler = group.create_task(guard(agent.handler, arguments, {}, self._served.threads))
+            self._handler = asyncio.create_task(guard(agent.handler, arguments, {}, self._served.threads))
             if self.stop_reason or self._owner.cancel_requested:
                 self.stop(self.stop_reason or Stop.CANCEL)
             watch = asyncio.get_running_loop().call_later(WATCH_AFTER_S, lambda: spawn(self._watch_quietly()))
             try:
-                await asyncio.wait((self._handler,))
+                await self._until_done(self._handler)
                 await recorder.settle()
             finally:
                 self._spawn = None
+                self._handler.cancel()
+                recorder.close()
                 watch.cancel()
                 for child in children:
                     child.cancel()
         if self._owner.out:
             return Drop()
-        outcome = CUT_OFF if self._handler.cancelled() else self._handler.result()
+        cut_off = not self._handler.done() or self._handler.cancelled()
+        outcome = CUT_OFF if cut_off else self._handler.result()
         return await self._conclude(agent, context, recorder, outcome)
+
+    async def _until_done(self, handler: asyncio.Task[Any]) -> None:
+        """Waits for the handler; one that swallows its cancellation is left behind after a while, and counted."""
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((handler, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        if not handler.done():
+            await asyncio.wait((handler,), timeout=STUBBORN_S)
+        if not handler.done():
+            log.error("the handler does not stop and is left behind", task=self.task)
+            self._served.threads.abandoned += 1
+            handler.add_done_callback(self._came_back)
+
+    def _came_back(self, handler: asyncio.Task[Any]) -> None:
+        self._served.threads.abandoned -= 1
 
     async def _conclude(
         self, agent: Agent, context: Context, recorder: DurableRecorder, outcome: Any
@@ -203,6 +233,7 @@ class Execution:
             return await self._wait_for_others(recorder)
         if self.stop_reason is Stop.CANCEL and not await self._cancel_is_sure():
             self.stop_reason = None
+            self._stopping.clear()
             await recorder.commit_rest()
             return None
         if self._owner.cancel_requested:
@@ -290,6 +321,31 @@ class Execution:
                 return Ack()
         if self.stop_reason is Stop.WAIT:
             self.stop_reason = None
+            self._stopping.clear()
+        return None
+        self.stop_reason = None
+        self._stopping.clear()
+        return NoneRecorder) -> Verdict | None:
+        """R7: what the handler waits for was published before; a result that came first makes it go on.
+
+        The owner may have appended over a result that it has not looked at yet, and whoever wrote that saw a running
+        task and woke nobody: so the log is read on before the wake is closed.
+        """
+        while (followed := self._followed) < self._owner.view.seq:
+            await self._catch_up()
+            if self._followed == followed:
+                raise Fenced
+        if self._owner.cancel_requested:
+            return await self._end(TaskCanceled(reason="canceled on request"), recorder)
+        if recorder.answered:
+            await recorder.commit_rest()
+        else:
+            events = (*recorder.emits.take(), event(TaskSuspended(reason=WAITING)))
+            if await self._driver.drive(self._owner.suspend(events)):
+                return Ack()
+        if self.stop_reason is Stop.WAIT:
+            self.stop_reason = None
+            self._stopping.clear()
         return None
 
     def _context(self, agent: Agent, value: Any, journal: Journal, recorder: DurableRecorder) -> Context:

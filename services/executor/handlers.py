@@ -80,6 +80,11 @@ class Handlers:
             if execution.concerns(stop.task):
                 execution.stop(Stop.CANCEL)
 
+    def lapse_all(self) -> None:
+        """The broker was away: every further effect looks first whether the task is still ours."""
+        for execution in list(self.running.values()):
+            execution.lapse()
+
     def release_all(self) -> None:
         """Hands every task back in order (P3)."""
         self._releasing = True

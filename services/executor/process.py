@@ -49,6 +49,7 @@ class ExecutorService:
             driver = Driver(bus, names, on_storage=self._storage)
             served = Served(self._app, version, config.secrets, self._threads, config.observer)
             self._handlers = Handlers(driver, Stamp("executor", self.name), served, settings, self.name)
+            bus.on_reconnect(self._handlers.lapse_all)
             self._worker = Worker(
                 bus, names.runs, consumer.name, self._handlers.run, slots=settings.slots, tick_s=settings.tick_s
             )

@@ -15,6 +15,18 @@ from schemas.instant import rfc3339
 
 async def register(bus: Bus, bucket: str, app: Mesh, version: str) -> None:
     """Puts the app into the registry; raises AppError if another app has one of its names."""
+    await _refuse_clash(bus, bucket, app)
+    record = AppRecord(
+        v=VERSION, app=app.name, pool=app.pool, version=version, at=rfc3339(SystemClock().now()),
+        agents=tuple(agent.record() for agent in app.agents.values()),
+        tools=tuple(tool.record() for tool in app.tools.values()),
+    )  # fmt: skip
+    await bus.put(bucket, app.name, msgspec.json.encode(record))
+    # Another app may have written at the same moment: whoever looks after its own write sees it.
+    await _refuse_clash(bus, bucket, app)
+
+
+async def _refuse_clash(bus: Bus, bucket: str, app: Mesh) -> None:
     for key in await bus.keys(bucket):
         body = await bus.fetch(bucket, key)
         if body is None or key == app.name:
@@ -24,11 +36,5 @@ async def register(bus: Bus, bucket: str, app: Mesh, version: str) -> None:
         if taken:
             raise AppError(
                 f"agent '{taken[0]}' of app '{app.name}' is registered by app '{other.app}' already",
-                hint=f"rename one, or remove the old record with `mesh agents --forget {other.app}` if that app is gone",
+                hint=f"rename one, or, if that app is gone, drop its record with `mesh agents --forget {other.app}`",
             )
-    record = AppRecord(
-        v=VERSION, app=app.name, pool=app.pool, version=version, at=rfc3339(SystemClock().now()),
-        agents=tuple(agent.record() for agent in app.agents.values()),
-        tools=tuple(tool.record() for tool in app.tools.values()),
-    )  # fmt: skip
-    await bus.put(bucket, app.name, msgspec.json.encode(record))

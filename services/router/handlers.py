@@ -29,6 +29,9 @@ from services.router import rules
 from services.router.registry import AgentRegistry
 
 KEEP_MARGIN = 0.9
+# Submits to names that nobody knows wait for their grace in a slot; they must leave room for all others.
+MAX_WAITING_SHARE = 4
+CROWDED_DELAY_S = 0.5
 MAX_SIGNAL_ID = 256
 MAX_LETTER_TEXT = 128 * 1024
 MAX_LETTER_BYTES = 700 * 1024
@@ -60,6 +63,9 @@ class Handlers:
             return await self._bury("expired", "-", _expired(self._settings.keep_s), delivery)
         read = parse_submit(agent, delivery.data)
         task = _task_id(read) or derived_id(delivery.at_ms, self._stream_created, delivery.seq)
+        crowded = self._registry.waiting >= self._settings.router_slots // MAX_WAITING_SHARE
+        if crowded and isinstance(read, Admission) and self._registry.pool_of(agent) is None:
+            return Nak(CROWDED_DELAY_S)
         opening = await self._opening(agent, read, delivery)
         trace = read.submit.trace if isinstance(read, Admission) else ""
         letter = _letter(task, rules.duplicate_error(task), delivery)

@@ -1,8 +1,8 @@
 """Q3: finds tasks whose command is not in the work queue, and publishes what is missing.
 
 A net for purges, power loss and operators. It looks at the newest commit of every log by one short-lived consumer,
-paced, at start, after each reconnect, and every few minutes. A running task whose command was lost is left to its worker
-while that lives, and looked at again soon: to resume it would fence a healthy owner.
+paced, at start, after each reconnect, and every few minutes. A running task whose command was lost is left to its
+worker while that lives, and looked at again soon: to resume it would fence a healthy owner.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ class AgentRegistry:
     def __init__(self) -> None:
         self._apps: dict[str, AppRecord] = {}
         self._changed = asyncio.Event()
+        self.waiting = 0
 
     async def watch(self, bus: Bus, bucket: str) -> Subscription:
         """Follows the bucket; returns once everything in it is known."""
@@ -37,12 +38,15 @@ class AgentRegistry:
 
     async def wait_for(self, agent: str, grace_s: float) -> str | None:
         """The pool of an agent, as soon as it is known; None after `grace_s`."""
+        self.waiting += 1
         try:
             async with asyncio.timeout(grace_s):
                 while (pool := self.pool_of(agent)) is None:
                     await self._changed.wait()
         except TimeoutError:
             return None
+        finally:
+            self.waiting -= 1
         return pool
 
     def unknown(self, agent: str) -> Error:

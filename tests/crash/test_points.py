@@ -62,6 +62,6 @@ async def test_an_effect_that_must_be_made_once_and_stands_in_a_repeatable_step_
 async def test_a_committed_step_that_is_made_again_is_found_without_any_help_of_the_app(
     mesh_server: EmbeddedServer,
 ) -> None:
-    with pytest.raises(CrashPointsFailed, match="step 'upper' was performed by") as failed:
+    with pytest.raises(CrashPointsFailed, match="step 'upper' was performed under the claims") as failed:
         await crash_points(BROKEN, "two_steps", "x", roles=("executor",), sides=("after",), server=mesh_server)
     assert "step 'upper' is requested again" in str(failed.value)
