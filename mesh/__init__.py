@@ -14,10 +14,13 @@ if sys.version_info < (3, 11):  # noqa: UP036 - pip refuses to install it there,
 
 if TYPE_CHECKING:
     from mesh.agents.app import Agent, Mesh
+    from mesh.agents.artifacts import Artifact
     from mesh.agents.context import Context, TaskInfo
     from mesh.client import Client, Result, Task
     from mesh.errors import (
         AppError,
+        ArtifactDamaged,
+        ArtifactMissing,
         BusUnavailable,
         CursorExpired,
         InvalidInput,
@@ -40,10 +43,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "mesh.agents.app": ("Agent", "Mesh"),
+    "mesh.agents.artifacts": ("Artifact",),
     "mesh.agents.context": ("Context", "TaskInfo"),
     "mesh.client": ("Client", "Result", "Task"),
     "mesh.errors": (
         "AppError",
+        "ArtifactDamaged",
+        "ArtifactMissing",
         "BusUnavailable",
         "CursorExpired",
         "InvalidInput",
@@ -70,6 +76,9 @@ __all__ = [
     "Agent",
     "Answer",
     "AppError",
+    "Artifact",
+    "ArtifactDamaged",
+    "ArtifactMissing",
     "BusUnavailable",
     "Client",
     "Context",

@@ -117,7 +117,7 @@ class _Run:
         interrupts.cancelling(None)
         events = client.task(follower.id).tail(follower.cursor)
         async with asyncio.TaskGroup() as group:
-            following = group.create_task(follower.follow(events, self._printer))
+            following = group.create_task(follower.follow(events, self._printer, client.restore))
             beside = [
                 group.create_task(_complain(follower, self._notes)),
                 group.create_task(_cancel_on_signal(client, follower.id, interrupts, self._notes)),

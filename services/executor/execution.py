@@ -323,30 +323,6 @@ class Execution:
             self.stop_reason = None
             self._stopping.clear()
         return None
-        self.stop_reason = None
-        self._stopping.clear()
-        return NoneRecorder) -> Verdict | None:
-        """R7: what the handler waits for was published before; a result that came first makes it go on.
-
-        The owner may have appended over a result that it has not looked at yet, and whoever wrote that saw a running
-        task and woke nobody: so the log is read on before the wake is closed.
-        """
-        while (followed := self._followed) < self._owner.view.seq:
-            await self._catch_up()
-            if self._followed == followed:
-                raise Fenced
-        if self._owner.cancel_requested:
-            return await self._end(TaskCanceled(reason="canceled on request"), recorder)
-        if recorder.answered:
-            await recorder.commit_rest()
-        else:
-            events = (*recorder.emits.take(), event(TaskSuspended(reason=WAITING)))
-            if await self._driver.drive(self._owner.suspend(events)):
-                return Ack()
-        if self.stop_reason is Stop.WAIT:
-            self.stop_reason = None
-            self._stopping.clear()
-        return None
 
     def _context(self, agent: Agent, value: Any, journal: Journal, recorder: DurableRecorder) -> Context:
         accepted = self.accepted
