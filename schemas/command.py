@@ -75,8 +75,8 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Make a tool call: on `mesh.call.<pool>`; `last`, `n` and `head` as in `Run`.
 
-    `arguments` are the tool's by name; large ones stand at `arguments_ref`. The log holds the call as requested under the key `step`.
-    `again` says that it may have been published before: then a start may stand in the log up to `last`.
+    `arguments` are the tool's by name; large ones stand at `arguments_ref`. The log holds the call as requested under
+    the key `step`. `again` says that it may have been published before: then a start may stand in the log up to `last`.
     """
 
     v: int

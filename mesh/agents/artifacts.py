@@ -75,7 +75,7 @@ def source_of(data: bytes | str | AsyncIterable[bytes]) -> Source:
         try:
             return data.encode()
         except UnicodeEncodeError as error:
-            raise InvalidInput(f"the artifact is no valid Unicode: {error.reason} at character {error.start}") from error
+            raise InvalidInput(f"the artifact is no Unicode: {error.reason} at character {error.start}") from error
     if not isinstance(data, bytes | AsyncIterable):
         raise InvalidInput(f"an artifact is text, bytes or an async iterator over bytes, not {type(data).__name__}")
     return data

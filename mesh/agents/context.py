@@ -32,8 +32,7 @@ from mesh.errors import (
     TaskCancelled,
     TooLarge,
 )
-from mesh.log import ops
-from mesh.log import large
+from mesh.log import large, ops
 from mesh.log.journal import Journal
 from mesh.log.steps import Step, call_step, perform_step
 from schemas import error as codes

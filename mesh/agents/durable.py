@@ -63,6 +63,11 @@ class Following(Protocol):
         """Where the app's tool calls are made."""
         ...
 
+    @property
+    def called(self) -> set[str]:
+        """Steps whose calls were published under this claim, also before the handler was called again."""
+        ...
+
     async def start(self) -> None:
         """Follows the task's log from now on, so that `hear` is called for what others write."""
         ...
@@ -177,6 +182,7 @@ class DurableRecorder:
         )  # fmt: skip
         await self._driver.answer(Publish((Message(subject=self._driver.names.call(self._following.pool), body=body),)))
         self._owed.discard(step.key)
+        self._following.called.add(step.key)
 
     async def wait(self, step: str) -> StepCompleted | StepFailed:
         if step not in self._journal.results:

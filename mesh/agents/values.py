@@ -44,7 +44,8 @@ def as_recorded(value: Any, kind: Any, what: str) -> Any:
         ) from error
     if len(body) > MAX_VALUE_BYTES:
         raise TooLarge(
-            f"{what} is {len(body)} bytes long, over the limit of {MAX_VALUE_BYTES}", hint="write it as an artifact and return its name"
+            f"{what} is {len(body)} bytes long, over the limit of {MAX_VALUE_BYTES}",
+            hint="write it as an artifact and return its name",
         )
     return plain
 

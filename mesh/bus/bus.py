@@ -42,8 +42,8 @@ class Bus:
     """Connections to one broker, kept alive until closed.
 
     Four of them, so that none delays another: *commit* for everything that waits for an answer, *bulk* for what may be
-    lost, *objects* for large bodies, *control* for deliveries and live subscriptions. The last three are opened on first
-    use. What cannot be sent now is never sent later: the caller is told instead.
+    lost, *objects* for large bodies, *control* for deliveries and live subscriptions. The last three are opened on
+    first use. What cannot be sent now is never sent later: the caller is told instead.
     """
 
     def __init__(self, url: str, *, name: str, observer: Observer | None, timeout_s: float) -> None:

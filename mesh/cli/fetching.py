@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
-import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import typer
@@ -72,19 +73,29 @@ def _target(name: str, output: Path | None) -> Path | None:
 async def _save(pieces: AsyncGenerator[bytes], target: Path, force: bool) -> None:
     """Writes beside the target first, so that a file is there with all it should hold, or not at all."""
     try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            beside = Path(file.name)
-            try:
-                async for piece in pieces:
-                    file.write(piece)
-                file.close()
-                _check_free(target, force)
-                beside.replace(target)
-            except BaseException:
-                beside.unlink(missing_ok=True)
-                raise
+        with _beside(target) as (file, finish):
+            async for piece in pieces:
+                file.write(piece)
+            finish(force)
     except OSError as error:
         raise InvalidInput(f"{target} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[tuple[BinaryIO, Callable[[bool], None]]]:
+    """A file beside the target, and what puts it in its place; it is removed if nothing does."""
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    with beside.open("xb") as file:
+
+        def finish(force: bool) -> None:
+            file.close()
+            _check_free(target, force)
+            beside.replace(target)
+
+        try:
+            yield file, finish
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def _check_free(target: Path, force: bool) -> None:

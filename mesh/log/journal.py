@@ -6,7 +6,7 @@ Pure. A handler that is called again passes through its recorded steps; this is 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -49,7 +49,15 @@ class Journal:
             self.accepted = data
         elif kind == task.STARTED:
             self.claims += 1
-        elif kind == step.REQUESTED:
+        elif kind == task.SUSPENDED and data.reason == WAITING:
+            self.owed.clear()
+        elif kind in step.EVENTS:
+            self._add_step(kind, data, at)
+        elif not isinstance(data, Struct):
+            self.unknown_types += 1
+
+    def _add_step(self, kind: str, data: Any, at: str) -> None:
+        if kind == step.REQUESTED:
             self.requested.setdefault(data.step, data)
             if data.kind == "tool":
                 self.owed.add(data.step)
@@ -59,16 +67,12 @@ class Journal:
             if data.step not in self.results:
                 self.results[data.step] = data
                 self.finished_at[data.step] = at
-        elif kind == task.SUSPENDED and data.reason == WAITING:
-            self.owed.clear()
         elif kind == step.TEXT_ADDED:
             self._add_text(data)
         elif kind == step.EVENT_ADDED:
             self.events += 1
         elif kind == step.ARTIFACT_ADDED:
             self.artifacts.append(data)
-        elif not isinstance(data, Struct):
-            self.unknown_types += 1
 
     def _add_text(self, data: TextAdded) -> None:
         if data.step == "":

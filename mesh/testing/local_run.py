@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from msgspec import Struct
 
-from mesh.agents.app import Agent
+from mesh.agents.app import Agent, Mesh
 from mesh.agents.context import Context, TaskInfo
 from mesh.agents.emits import Emits
 from mesh.agents.guard import Raised, Threads, error_of, guard
@@ -16,7 +17,9 @@ from mesh.clock import Clock, SystemClock
 from mesh.errors import InvalidInput, Nondeterministic, TooLarge
 from mesh.log.head import EXECUTOR, ROUTER, Entry, View, next_commit
 from mesh.log.journal import Journal
+from mesh.log.steps import Step
 from mesh.service import Stamp
+from mesh.testing.objects import MemoryObjects
 from schemas.command import DEFAULT_OWNER
 from schemas.envelope import Event, event
 from schemas.error import Error
@@ -53,6 +56,7 @@ class LocalRecorder:
     def __init__(self, entries: Sequence[Entry], clock: Clock) -> None:
         self.entries = list(entries)
         self.performed: list[str] = []
+        self.objects = MemoryObjects()
         self.emits = Emits(0, 0, clock.now)
         self._clock = clock
 
@@ -85,8 +89,16 @@ class LocalRecorder:
     async def lease(self) -> None:
         """It is ours."""
 
-    def performing(self, step: str) -> None:
+    @contextmanager
+    def performing(self, step: str) -> Iterator[None]:
         self.performed.append(step)
+        yield
+
+    async def call(self, step: Step, timeout_s: float | None, *, again: bool) -> None:
+        raise AssertionError("there is no tool runner")
+
+    async def wait(self, step: str) -> StepCompleted | StepFailed:
+        raise AssertionError("nobody else performs a step")
 
     async def tell(self, text: str, offset: int) -> None:
         """Nobody listens."""
@@ -136,7 +148,9 @@ async def _call(
     try:
         assert journal.accepted is not None
         value = read_input(journal.accepted.input, agent.input_type)
-        context = Context(info, value, journal, recorder, secrets=secrets.get, threads=threads)
+        context = Context(
+            info, value, journal, recorder, tools=Mesh(TASK).find_tool, secrets=secrets.get, threads=threads
+        )  # fmt: skip
         outcome = await guard(agent.handler, (context, value) if agent.takes_input else (context,), {}, threads)
         if isinstance(outcome, Raised):
             if isinstance(outcome.error, Nondeterministic):

@@ -35,7 +35,7 @@ class Tracer:
     """
 
     def __init__(self, prefix: str, trace: Trace, kill: KillPoint | None) -> None:
-        self._prefix = f"{prefix}."
+        self._prefixes = (f"{prefix}.", f"$O.{prefix}_")
         self._trace = trace
         self._kill = kill
         self._counts: dict[tuple[str, str], int] = {}
@@ -47,7 +47,7 @@ class Tracer:
         self._see("after", kind, subject)
 
     def _see(self, side: str, kind: str, subject: str) -> None:
-        if not subject.startswith(self._prefix):
+        if not subject.startswith(self._prefixes):
             return
         number = self._counts[kind, side] = self._counts.get((kind, side), 0) + 1
         self._trace.write(kind, subject, side=side)

@@ -72,6 +72,7 @@ class Execution:
         self.task = claimed.view.task
         self.accepted: TaskAccepted | None = None
         self.stop_reason: Stop | None = None
+        self.called: set[str] = set()
         self._served = served
         self._driver = driver
         self._claimed = claimed
@@ -147,6 +148,7 @@ class Execution:
 
     async def _carry_once(self) -> Verdict | None:
         journal = Journal(await self._commits())
+        journal.owed -= self.called
         self.accepted = accepted = journal.accepted
         if accepted is None:
             raise Fenced

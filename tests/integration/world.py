@@ -103,7 +103,8 @@ class World(LocalMesh):
         assert types[-1] in tasks.TERMINAL
         assert [event.type for event in tail if event.type not in TAIL_ONLY] == types
         assert result.state == result_of(task, tail[-1]).state == types[-1].removeprefix("task.")
-        assert result == result_of(task, TaskEvent("", types[-1], events[-1].data, ""), result.artifacts)
+        said = result_of(task, TaskEvent("", types[-1], events[-1].data, ""), result.artifacts)
+        assert result == await self.client.restore(said)
         text = "".join(event.data.text for event in events if event.type == "text.added")
         assert told_text(tail) == text
         head = Head()

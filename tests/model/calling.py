@@ -18,7 +18,11 @@ from schemas.envelope import VERSION, event
 from schemas.step import StepCompleted, StepFailed
 from schemas.task import TaskSuspended
 from services.tool_runner.rules import Begun, Delivered, Runner
-from tests.model.parts import DONE, FAILED, HELD, NAMES, At, Do, Effect, Follow, Idle, Process, Stamp, Tool, Tools
+from tests.model.parts import DONE, FAILED, HELD, NAMES, TOLD, At, Do, Effect, Follow, Idle, Process, Stamp, Tool, Tools
+
+
+class Stop(Exception):
+    """The handler is to stop before its next effect, for the reason in `args`."""
 
 
 class Rerun(Exception):
@@ -33,6 +37,7 @@ class Handler(Protocol):
     journal: Journal
     seen: int
     following: bool
+    called: set[str]
 
     @property
     def flows(self) -> Any: ...
@@ -49,6 +54,7 @@ class Handler(Protocol):
 def call_tools(play: Handler, part: Tools) -> Process:
     """Asks for all calls of this part and waits for them; True if the task is suspended."""
     asked = {}
+    play.journal.owed -= play.called
     for tool in part.calls:
         flow = play.flows.call(play.journal, _wanted(tool))
         op = next(flow, None)
@@ -73,6 +79,7 @@ def publish_call(play: Handler, op: Calls) -> Process:
         play.following = True
     play.heed()
     yield Publish((Message(subject=NAMES.call("demo"), body=call_command(play, op)),))
+    play.called.add(op.step)
 
 
 def call_command(play: Handler, op: Calls) -> Call:
@@ -87,7 +94,9 @@ def call_command(play: Handler, op: Calls) -> Call:
 def wait_for_calls(play: Handler, awaited: tuple[str, ...]) -> Process:
     """Waits for these results; after a while suspends, unless one came that the owner has not looked at yet."""
     while any(key not in play.journal.results for key in awaited):
-        news = yield Idle(play.task, play.seen)
+        news = yield Idle(play.task, play.seen, play.owner.claim, play.owner.view, frozenset(play.called))
+        if news == TOLD:
+            raise Stop(TOLD)
         if news != HELD:
             play.hear(news)
             play.heed()
@@ -111,7 +120,8 @@ def read_on(play: Handler) -> Process:
 
 def make_call(site: Any, task: str, call: Call, at: At) -> Process:
     """A tool runner's handler of one delivery."""
-    tool = next(tool for part in site.program if isinstance(part, Tools) for tool in part.calls if tool.key == call.step)
+    tools = [tool for part in site.program if isinstance(part, Tools) for tool in part.calls]
+    tool = next(tool for tool in tools if tool.key == call.step)
     runner = Runner(names=NAMES, writer=Stamp("tool-runner"), worker="t", max_starts=site.max_starts)
     job = Delivered(call, at.seq, at.delivered)
     retry_of = 0
@@ -119,7 +129,7 @@ def make_call(site: Any, task: str, call: Call, at: At) -> Process:
         begun = yield from site.flows.begin(runner, job, retry_of=retry_of)
         if not isinstance(begun, Begun):
             return begun
-        said = yield from site.flows.effect(tool, begun.attempt)
+        said = yield from site.flows.effect(tool, begun)
         if said is FAILED and begun.attempt < tool.tries:
             retry_of = begun.attempt
             continue
@@ -131,9 +141,9 @@ def make_call(site: Any, task: str, call: Call, at: At) -> Process:
         return (yield from site.flows.finish(runner, job, begun.view, outcome))
 
 
-def effect(tool: Tool, attempt: int) -> Process:
+def effect(tool: Tool, begun: Begun) -> Process:
     """The tool itself."""
-    return (yield Effect(tool, attempt))
+    return (yield Effect(tool, begun.view, begun.attempt))
 
 
 def _wanted(tool: Tool) -> Step:

@@ -9,19 +9,27 @@ from typing import Any
 
 import msgspec
 
+from mesh.log.head import TOOL_RUNNER
 from mesh.log.ops import Ack, Append, Drop, Message, Nak, Perform, Publish, Read, ReadAfter, ReadFirst, Tell
 from schemas import error as codes
-from schemas import task
-from schemas.command import DeadLetter, Ended, Fired, Run
+from schemas import step, task
+from schemas.command import Call, DeadLetter, Ended, Fired, Run
 from schemas.envelope import Head
 from services.router.rules import Order
 from tests.model import invariants
 from tests.model.parts import (
+    DONE,
     DRAIN,
+    FAILED,
     FRESH,
+    HELD,
+    STOPPED,
     TOLD,
     Dies,
+    Effect,
+    Follow,
     Hangs,
+    Idle,
     InQueue,
     Look,
     Tick,
@@ -53,7 +61,11 @@ class Budget(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One step of a process; `process` and `log` are the numbers afterwards, -1 for gone and for unchanged."""
+    """One step of a process; `process` and `log` are the numbers afterwards, -1 for gone and for unchanged.
+
+    `gives_up` is a tool call that is declared over by somebody who did not make it; `blames` is what only a fault can
+    cause.
+    """
 
     label: str
     process: int = -1
@@ -70,6 +82,8 @@ class Move:
     once: int = 0
     owes: int = 0
     takeovers: int = 0
+    gives_up: str = ""
+    blames: str = ""
     violation: str | None = None
     when: Callable[[tuple[int, ...], Registers], bool] | None = None
 
@@ -83,6 +97,7 @@ class Moves:
         self._known: dict[tuple[int, int], list[Move]] = {}
         self._begun: dict[tuple[int, int, int, int, int], list[int]] = {}
         self._ended: dict[int, int] = {}
+        self._alikes: dict[Any, int] = {}
         self._kinds: dict[type, Callable[[Process, Any, int], list[Move]]] = {
             Append: self._append,
             Read: self._read,
@@ -94,6 +109,9 @@ class Moves:
             Look: self._look,
             Tick: self._tick,
             Hangs: self._hangs,
+            Follow: self._follow,
+            Idle: self._idle,
+            Effect: self._effect,
             Dies: self._dies,
             InQueue: self._in_queue,
             Verb: self._verb,
@@ -126,8 +144,9 @@ class Moves:
         return begun
 
     def _count(self, role: int, message: int, log: int, groups: tuple[tuple[int, ...], ...]) -> int:
-        """The delivery count of a run command: only that it grows matters, so it goes on from the highest in sight.
+        """The delivery count of a run command or a call.
 
+        Only that it grows matters, so it goes on from the highest in sight.
         Late workers that give back what they hold could make it grow for ever; from the limit on it stands still.
         """
         if not role:
@@ -135,6 +154,7 @@ class Moves:
         t = self.tables
         head = t.logs.heads[log]
         seen = [head.delivery] if head.cover == t.seq(message) else []
+        seen += t.logs.deliveries(log, t.seq(message))
         seen += [t.delivered_of[p] for group in groups for p in group if t.message_of[p] == message]
         return min(MAX_DELIVERED, max(seen, default=0) + 1)
 
@@ -184,8 +204,26 @@ class Moves:
             elif isinstance(op, Read | ReadAfter) and kind in ("start", "after"):
                 answer = ("read" if isinstance(op, Read) else "after", log, process.lost)
             else:
-                return self.tables.process(process)
+                return self.tables.process(self._alike(process, op, log))
             process = process._replace(history=add(process.history, answer))
+
+    def _alike(self, process: Process, op: Any, log: int) -> Process:
+        """The process with the first history that leads to where it stands.
+
+        Only for operations that say, with what was read of the log, all that its further way depends on.
+        """
+        if isinstance(op, Idle | Effect):
+            seen = op.view.seq
+        elif isinstance(op, Append) and op.commit.by == TOOL_RUNNER:
+            seen = op.expected
+        else:
+            return process
+        line = self.tables.logs.lines[log]
+        if seen >= len(line):
+            return process
+        delivered = self.tables.histories.delivered(process.history)
+        key = (process.role, process.message, delivered, op, line[seen])
+        return process._replace(history=self._alikes.setdefault(key, process.history))
 
     def _append(self, process: Process, op: Append, log: int) -> list[Move]:
         label = f"{self._name(process)}: append {' + '.join(e.type for e in op.commit.events)}"
@@ -213,9 +251,10 @@ class Moves:
         seq = len(entries)
         violation = invariants.check_log(entries, self.scenario.max_attempts)
         claims = any(event.type == task.STARTED for event in op.commit.events)
+        given_up, why = invariants.given_up(op.commit)
         common = Move(
             f"{label} -> stored @{seq}", log=new, violation=violation,
-            takeovers=invariants.takeovers(entries) if claims else 0,
+            takeovers=invariants.takeovers(entries) if claims else 0, gives_up=given_up, blames=why,
         )  # fmt: skip
         lost = process._replace(lost=op.commit.n)
         return [
@@ -265,6 +304,8 @@ class Moves:
                 timers.append(self.tables.contents(Sent("fired", name, _plain(body))))
             elif isinstance(body, Run):
                 publishes.append(self.tables.contents(Sent("run", name, body)))
+            elif isinstance(body, Call):
+                publishes.append(self.tables.contents(Sent("call", name, body)))
             elif isinstance(body, Fired):
                 publishes.append(self.tables.contents(Sent("fired", name, body)))
             elif isinstance(body, Ended):
@@ -311,6 +352,49 @@ class Moves:
         if len(self.tables.logs.entries[log]) <= op.seen:
             return []
         return [Move(f"{self._name(process)}: tick", self._next(process, log, ("read", log, -1)))]
+
+    def _follow(self, process: Process, op: Follow, log: int) -> list[Move]:
+        return [Move(f"{self._name(process)}: follows the log", self._next(process, log, ("after", log, -1)))]
+
+    def _idle(self, process: Process, op: Idle, log: int) -> list[Move]:
+        name = self._name(process)
+        moves = [Move(f"{name}: has waited for a while", self._next(process, log, ("value", HELD)))]
+        if self._matters(op, log):
+            moves.append(Move(f"{name}: hears of news", self._next(process, log, ("after", log, -1))))
+        told = self._next(process, log, ("value", TOLD))
+        moves.append(Move(f"{name}: sees the broadcast", told, needs=self.tables.fact(TOLD)))
+        return moves
+
+    def _matters(self, op: Idle, log: int) -> bool:
+        """Whether the log holds news that an owner who waits does something about."""
+        head, entries = self.tables.logs.heads[log], self.tables.logs.entries[log]
+        if head.cancel or head.phase != "running" or head.claim != op.claim:
+            return True
+        return any(e.type in (step.COMPLETED, step.FAILED) for entry in entries[op.after :] for e in entry.commit.events)
+
+    def _effect(self, process: Process, op: Effect, log: int) -> list[Move]:
+        """A tool runs, or is stopped: by a tick that shows the end or a cancel, or by the broadcast (T4)."""
+        name, entries, head = self._name(process), self.tables.logs.entries[log], self.tables.logs.heads[log]
+        key = op.tool.key
+        if op.tool.kills:
+            return [Move(f"{name}: is killed by '{key}'", used=1)]
+        seen = invariants.has_result(entries[: op.view.seq], key)
+        wrong = f"invariant 2: tool '{key}' is made by a runner that has seen its result" if seen else None
+        did = self.tables.fact(f"did {key}") if op.tool.once else 0
+        blames = "a tool is made after its result" if invariants.has_result(entries, key) else ""
+        made = Move(f"{name}: PERFORM '{key}'", facts=did, once=did, violation=wrong, blames=blames)
+        moves = []
+        if not op.tool.hangs:
+            moves.append(replace(made, process=self._next(process, log, ("value", DONE))))
+        if op.attempt < op.tool.tries:
+            moves.append(
+                replace(made, label=f"{made.label} in vain", process=self._next(process, log, ("value", FAILED)))
+            )
+        stopped = replace(made, process=self._next(process, log, ("value", STOPPED)), violation=None, blames="")
+        if head.phase == "ended" or head.cancel:
+            moves.append(replace(stopped, label=f"{name}: a tick stops '{key}'"))
+        moves.append(replace(stopped, label=f"{name}: the broadcast stops '{key}'", needs=self.tables.fact(TOLD)))
+        return moves
 
     def _hangs(self, process: Process, op: Hangs, log: int) -> list[Move]:
         head = self.tables.logs.heads[log]
@@ -366,6 +450,8 @@ def _dead(letter: DeadLetter) -> str:
 def _said(message: Message) -> str:
     if isinstance(message.body, Run):
         return f"run(wake {message.body.wake})"
+    if isinstance(message.body, Call):
+        return f"call of {message.body.step}" + ", again" * message.body.again
     return message.subject.partition(".")[2]
 
 

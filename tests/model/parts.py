@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from mesh.log.head import View
 from mesh.log.ops import Verdict
 from mesh.subjects import Subjects
 from schemas.envelope import Head
@@ -140,21 +141,28 @@ class Verb(Struct, frozen=True):
 
 
 class Follow(Struct, frozen=True):
-    """Follow the log from `seen` on, before the first call is published. → tuple[Entry, ...]"""
+    """Follow the log from `after` on, before the first call is published. → tuple[Entry, ...]"""
 
     task: str
-    seen: int
+    after: int
 
 
 class Idle(Struct, frozen=True):
-    """Wait for others: until the log is longer than `seen`, or for a while. → tuple[Entry, ...] | HELD | TOLD"""
+    """Wait for others: until news come after `after`, or for a while. → tuple[Entry, ...] | HELD | TOLD
+
+    `claim`, `view` and `called` are all else that the owner's further way depends on.
+    """
 
     task: str
-    seen: int
+    after: int
+    claim: int
+    view: View
+    called: frozenset[str]
 
 
 class Effect(Struct, frozen=True):
-    """A runner makes its call. → DONE | FAILED | STOPPED"""
+    """A runner makes its call, having seen the log as `view`. → DONE | FAILED | STOPPED"""
 
     tool: Tool
+    view: View
     attempt: int

@@ -125,10 +125,6 @@ def execute(site: Site, task: str, body: Run, at: At) -> Process:
         return Drop()
 
 
-class _Stop(Exception):
-    """The handler is to stop before its next effect, for the reason in `args`."""
-
-
 class Play:
     """A handler that plays a program over the journal of its task."""
 
@@ -138,6 +134,7 @@ class Play:
         self.task = task
         self.owner = owner
         self.following = False
+        self.called: set[str] = set()
         self.seen = 0
         self.messages = 0
         self.journal = Journal(())
@@ -159,7 +156,7 @@ class Play:
                 suspended = yield from self.perform(part)
                 if suspended:
                     return Ack()
-        except _Stop as stop:
+        except calling.Stop as stop:
             return (yield from self.stop(stop.args[0]))
         return (yield from self.owner.end(TaskCompleted()))
 
@@ -180,7 +177,7 @@ class Play:
     def heed(self) -> None:
         """Stops before anything that a task which was asked to stop must not begin."""
         if self.owner.cancel_requested:
-            raise _Stop(TOLD)
+            raise calling.Stop(TOLD)
 
     def perform(self, part: Part) -> Process:
         """One part of the program; True if the task is suspended."""
@@ -222,7 +219,7 @@ class Play:
         if isinstance(answer, Entry):
             self.owner.see(view_of(answer))
         elif answer != FRESH:
-            raise _Stop(answer)
+            raise calling.Stop(answer)
         self.heed()
 
     def wait(self, messages: int) -> Process:

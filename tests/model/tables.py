@@ -40,13 +40,15 @@ class Table(Generic[K]):
 
 
 class Logs:
-    """Logs as numbers; each is another one and a commit more."""
+    """Logs as numbers; each is another one and a commit more, and `lines` are all these from the empty one on."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[int, Commit], int] = {}
         self.entries: list[tuple[Entry, ...]] = [()]
         self.heads: list[Head] = [Head()]
         self.covers: list[frozenset[int]] = [frozenset()]
+        self.lines: list[tuple[int, ...]] = [(0,)]
+        self.delivered: list[dict[int, list[int]]] = [{}]
 
     def add(self, log: int, commit: Commit) -> int:
         """The log that this commit makes of that one."""
@@ -57,9 +59,15 @@ class Logs:
             entries = self.entries[log]
             self.entries.append((*entries, Entry(len(entries) + 1, commit)))
             self.heads.append(commit.head)
-            starts = {each.data.cover for each in commit.events if each.type == step.STARTED}
-            self.covers.append(self.covers[log] | {commit.head.cover} | starts)
+            self.lines.append((*self.lines[log], number))
+            starts = {e.data.cover: [e.data.delivery] for e in commit.events if e.type == step.STARTED}
+            self.delivered.append(self.delivered[log] | starts)
+            self.covers.append(self.covers[log] | {commit.head.cover, *starts})
         return number
+
+    def deliveries(self, log: int, seq: int) -> list[int]:
+        """The deliveries of this call that a start in the log names."""
+        return self.delivered[log].get(seq, [])
 
     def newest(self, log: int, lost: int = -1) -> Entry | None:
         entries = self.entries[log]
