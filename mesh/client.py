@@ -112,7 +112,7 @@ class _Session:
         raise AssertionError("a tail ends with the terminal event")
 
     async def cancel(self, id: str, reason: str | None) -> Answer:
-        reply = f"_INBOX_cancel.{secrets.token_hex(8)}"
+        reply = self.bus.new_inbox()
         request = TaskSignal(kind=signal.CANCEL, id=f"cancel:{secrets.token_hex(8)}", reply=reply, reason=reason or "")
         answers: asyncio.Queue[bytes] = asyncio.Queue()
         listening = await self.bus.subscribe(reply, lambda message: answers.put_nowait(message.data))
@@ -129,25 +129,35 @@ class _Session:
 
 
 class Task:
-    """A handle of one task; it holds nothing but the id and the connection."""
+    """A handle of one task; it holds nothing but the id and the connection.
 
-    def __init__(self, session: _Session, id: str) -> None:
+    One that `submit` returned waits until the task is admitted; one by id alone finds it or raises UnknownTask.
+    """
+
+    def __init__(self, session: _Session, id: str, *, submitted: bool) -> None:
         self._session = session
+        self._submitted = submitted
         self.id = id
 
     def __repr__(self) -> str:
         return f"<Task {self.id}>"
 
     def tail(self, cursor: str | None = None) -> AsyncGenerator[TaskEvent]:
-        """Every event of the task from `cursor` on; ends after the terminal one."""
-        return self._session.tail(self.id, cursor, wait=True)
+        """Every event of the task from `cursor` on; ends after the terminal one.
+
+        Raises: UnknownTask, CursorExpired, InvalidInput for a bad cursor, BusUnavailable on the first read.
+        """
+        return self._session.tail(self.id, cursor, wait=self._submitted)
 
     async def result(self, timeout_s: float | None = None) -> Result:
-        """Waits for the end; never raises for a task that failed, but ArtifactMissing if a large output is gone."""
-        return await self._session.result(self.id, timeout_s, wait=True)
+        """Waits for the end; never raises for a task that failed.
+
+        Raises: ResultTimeout (the task goes on), UnknownTask, BusUnavailable, ArtifactMissing if a large output is gone.
+        """
+        return await self._session.result(self.id, timeout_s, wait=self._submitted)
 
     async def cancel(self, reason: str | None = None) -> Answer:
-        """Asks the task, and all below it, to stop."""
+        """Asks the task to stop; as `Client.cancel`."""
         return await self._session.cancel(self.id, reason)
 
 
@@ -245,11 +255,11 @@ class Client:
         if len(body) > LARGE_BYTES:
             body = _encode(await spill(submit, session.objects))
         await session.bus.publish(session.names.submit(name), body, timeout_s=session.timeout_s)
-        return Task(session, task_id)
+        return Task(session, task_id, submitted=True)
 
     def task(self, id: str) -> Task:
         """A handle of a task by its id, without asking whether it exists."""
-        return Task(self._session, _checked(id))
+        return Task(self._session, _checked(id), submitted=False)
 
     def tail(self, id: str, cursor: str | None = None) -> AsyncGenerator[TaskEvent]:
         """Every event of a task from `cursor` on; ends after the terminal one.
@@ -304,9 +314,9 @@ class Client:
         return newest_digest(artifact, await self.artifacts(id), f"task '{id}' has")
 
     async def cancel(self, id: str, reason: str | None = None) -> Answer:
-        """Asks a task, and all below it, to stop; returns the router's answer.
+        """Asks a task to stop; returns the router's answer.
 
-        The request is stored before this waits, so it takes effect even if no answer comes in time.
+        *Delivery:* the request is stored before this waits, so it takes effect even if no answer comes in time.
 
         Raises: BusUnavailable if the request is not known to be stored, or no router answered.
         """

@@ -17,6 +17,7 @@
     │   ├── StoreLocked       another process holds the store
     │   └── PortTaken         another process listens on the port
     ├── AppError              an app cannot be loaded, or its definitions clash
+    ├── NewerLog              a log was written by a newer version and is left to it
     ├── StepFailed            a step of a handler ended with an error
     │   └── OutcomeUnknown    a step that must not be repeated was begun and has no result
     ├── ModelNotConfigured    a model cannot be asked from here: no key, no package, no such provider
@@ -151,6 +152,13 @@ class PortTaken(ServerError):
 
 class AppError(MeshError):
     """An app cannot be loaded, or its definitions clash."""
+
+
+class NewerLog(MeshError):
+    """A log was written by a newer version, and only such a one may continue it."""
+
+    code = codes.FENCED
+    retryable = True
 
 
 class StepFailed(MeshError):

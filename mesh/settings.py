@@ -30,7 +30,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     drain_s: float = 10.0
     slots: int = 100
     router_slots: int = 500
-    keep_s: float = 7 * 86400.0
+    keep_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not is_name(self.prefix):

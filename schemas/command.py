@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from schemas import error as codes
-from schemas.envelope import VERSION, Head
+from schemas.envelope import Head
 from schemas.error import Error
 from schemas.ids import MAX_CONTEXT_BYTES, is_root_id
 from schemas.object import ObjectRef, is_digest
@@ -225,8 +225,8 @@ def _deeper_than(value: Any, levels: int) -> bool:
     return True
 
 
-def run_command(task: str, root: str, *, first: int, last: int, n: int, head: Head) -> Run:
-    """The run command that the newest commit of a log asks for."""
+def run_command(task: str, root: str, *, v: int, first: int, last: int, n: int, head: Head) -> Run:
+    """The run command that the newest commit of a log asks for; `v` is that of the log."""
     return Run(
-        v=VERSION, task=task, root=root, first=first, last=last, n=n, head=head, wake=head.wake, not_apps=head.not_apps
+        v=v, task=task, root=root, first=first, last=last, n=n, head=head, wake=head.wake, not_apps=head.not_apps
     )

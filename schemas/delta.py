@@ -24,4 +24,4 @@ class Delta(Struct, frozen=True, kw_only=True, omit_defaults=True):
     at: float
     step: str = ""
     part: int = 0
-    kind: DeltaKind = "text"
+    kind: str = "text"

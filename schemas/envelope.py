@@ -29,7 +29,7 @@ class Head(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     claims since the owner's last other commit.
     """
 
-    phase: task.Phase = "none"
+    phase: str = "none"
     wake: int = 0
     cover: int = 0
     delivery: int = 0
@@ -111,6 +111,9 @@ def decode(body: bytes) -> Commit:
 
 def _decode_event(wire: _WireEvent) -> Event:
     decoder = _bodies.get(wire.type)
-    if decoder is None:
-        return Event(wire.type, msgspec.Raw(bytes(wire.data)))
-    return Event(wire.type, decoder.decode(wire.data))
+    if decoder is not None:
+        try:
+            return Event(wire.type, decoder.decode(wire.data))
+        except msgspec.ValidationError:
+            pass  # a later version's form of a known type: as good as unknown
+    return Event(wire.type, msgspec.Raw(bytes(wire.data)))

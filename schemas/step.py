@@ -30,7 +30,7 @@ class StepRequested(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The handler asked for an effect; a large input stands at `input_ref`."""
 
     step: str
-    kind: Kind
+    kind: str
     name: str
     input: Any = None
     idempotent: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -157,6 +158,10 @@ class Bus:
         if self._observer is not None:
             self._observer.after("send", subject)
         return True
+
+    def new_inbox(self) -> str:
+        """A subject that others may answer to once, within what this connection's user may listen to."""
+        return f"{self._commit.inbox}.{secrets.token_hex(8)}"
 
     def backlog(self) -> int:
         """Bytes sent that the socket has not taken yet."""

@@ -71,5 +71,7 @@ def run_message(names: Subjects, pool: str, view: View) -> Message:
     """The run command that this view asks for."""
     return Message(
         subject=names.run(pool),
-        body=run_command(view.task, root_of(view.task), first=view.first, last=view.seq, n=view.n, head=view.head),
+        body=run_command(
+            view.task, root_of(view.task), v=view.v, first=view.first, last=view.seq, n=view.n, head=view.head
+        ),
     )

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from mesh.errors import NewerLog
 from schemas import step, task
 from schemas.envelope import VERSION, Commit, Event, Head
 
@@ -65,12 +66,17 @@ def view_of(entry: Entry) -> View:
 
 
 def next_commit(view: View, writer: Writer, events: tuple[Event, ...], trace: str = "") -> Commit:
-    """The commit that goes on from `view`."""
+    """The commit that goes on from `view`; raises NewerLog for a log this version must not continue."""
+    if view.v > VERSION:
+        raise NewerLog(
+            f"the log of task '{view.task}' is of version {view.v}, this process writes version {VERSION}",
+            hint="a newer worker takes it; finish the upgrade of this one",
+        )
     n = view.n + 1
     nonce, at = writer.stamp()
     head = fold(view.head, n, writer.by, events)
     return Commit(
-        v=max(VERSION, view.v), task=view.task, n=n, nonce=nonce, by=writer.by, at=at, head=head, events=events,
+        v=VERSION, task=view.task, n=n, nonce=nonce, by=writer.by, at=at, head=head, events=events,
         first=view.first, trace=trace,
     )  # fmt: skip
 

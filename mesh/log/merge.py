@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from mesh.log import cursor as cursors
 from mesh.log.cursor import Part, Position
@@ -119,7 +119,9 @@ class Merge:
         """Gives up on deltas whose text before is gone: the log brings it."""
         self._held.clear()
 
-    def _add_text(self, data: TextAdded, at: str, out: list[TaskEvent]) -> None:
+    def _add_text(self, data: TextAdded | Raw, at: str, out: list[TaskEvent]) -> None:
+        if isinstance(data, Raw):
+            return  # a later version's form
         part = self._part(data.step, data.part)
         if data.attempt != part.attempt:
             self._discard(data.step, data.part, part, at, out)
@@ -129,7 +131,9 @@ class Merge:
         self._tell(part, Text(text=rest, step=data.step, part=data.part), at, out)
         part.kept = max(part.kept, end)
 
-    def _forget(self, data: StepCompleted | StepFailed, at: str, out: list[TaskEvent]) -> None:
+    def _forget(self, data: StepCompleted | StepFailed | Raw, at: str, out: list[TaskEvent]) -> None:
+        if isinstance(data, Raw):
+            return
         for key in [key for key in self._at.parts if key[0] == data.step]:
             del self._at.parts[key]
 

@@ -109,7 +109,15 @@ class Worker:
             await asyncio.sleep(self._tick_s)
             old = asyncio.get_running_loop().time() - self._tick_s / 2
             due = [held for held in self.held.values() if held.since < old]
-            await asyncio.gather(*(held.on_tick() for held in due))
+            await asyncio.gather(*(_tick_one(held) for held in due))
+
+
+async def _tick_one(held: Held) -> None:
+    """One delivery's tick; what goes wrong with it must not touch the others."""
+    try:
+        await held.on_tick()
+    except Exception:  # the ticker is a part of the loop
+        log.exception("tick failed", subject=held.delivery.subject)
 
 
 async def _send(delivery: Delivery, verdict: Verdict) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from enum import Enum
+from enum import IntEnum
 from typing import Any, Final
 
 import structlog
@@ -44,13 +44,16 @@ CANCEL_LOOK_S: Final = 0.2
 log = structlog.get_logger("mesh.executor")
 
 
-class Stop(Enum):
-    """Why a handler is stopped before it is done; `WAIT` because it waits for others alone."""
+class Stop(IntEnum):
+    """Why a handler is stopped before it is done; a later one outranks those before it.
 
-    CANCEL = "cancel"
-    FENCED = "fenced"
-    RELEASE = "release"
-    WAIT = "wait"
+    `WAIT` because it waits for others alone.
+    """
+
+    WAIT = 1
+    CANCEL = 2
+    RELEASE = 3
+    FENCED = 4
 
 
 class Served(Struct, frozen=True):
@@ -81,7 +84,6 @@ class Execution:
         self._spawn: Spawn | None = None
         self._held = held
         self._lease = lease
-        self._group: asyncio.TaskGroup | None = None
         self._handler: asyncio.Task[Any] | None = None
         self._stopping = asyncio.Event()
         self._recorder: DurableRecorder | None = None
@@ -110,9 +112,8 @@ class Execution:
         return task == self.task or (self.accepted is not None and task in self.accepted.ancestors)
 
     def stop(self, reason: Stop) -> None:
-        """Stops the handler; being fenced outranks everything else."""
-        if self.stop_reason is not Stop.FENCED:
-            self.stop_reason = reason
+        """Stops the handler, for this reason unless a higher one is there already."""
+        self.stop_reason = max(reason, self.stop_reason or reason)
         if self._recorder:
             self._recorder.stopping = True
         if self._handler:
@@ -234,10 +235,8 @@ class Execution:
         if self.stop_reason is Stop.WAIT and isinstance(outcome, Raised) and not self._owner.cancel_requested:
             return await self._wait_for_others(recorder)
         if self.stop_reason is Stop.CANCEL and not await self._cancel_is_sure():
-            self.stop_reason = None
-            self._stopping.clear()
             await recorder.commit_rest()
-            return None
+            return await self._go_on()
         if self._owner.cancel_requested:
             return await self._end(TaskCanceled(reason="canceled on request"), recorder)
         if isinstance(outcome, Raised):
@@ -253,11 +252,19 @@ class Execution:
         except (InvalidInput, TooLarge) as error:
             return await self._fail(error.to_error(), recorder)
 
+    async def _go_on(self) -> Verdict | None:
+        """The handler is called again, unless the task was to be handed back meanwhile."""
+        if self.stop_reason is Stop.RELEASE:
+            return await self._driver.drive(self._owner.release())
+        self.stop_reason = None
+        self._stopping.clear()
+        return None
+
     async def _cancel_is_sure(self) -> bool:
         """A broadcast stops effects; only a request in the log ends the task."""
         for look in range(CANCEL_LOOKS):
-            if self._owner.cancel_requested:
-                return True
+            if self._owner.cancel_requested or self.stop_reason is not Stop.CANCEL:
+                return self._owner.cancel_requested
             assert self._recorder is not None
             await self._recorder.look()
             if not self._owner.cancel_requested:

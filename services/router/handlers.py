@@ -104,11 +104,9 @@ class Handlers:
     async def _signal(self, task: str, delivery: Delivery) -> Verdict:
         request = msgspec.json.decode(delivery.data, type=TaskSignal)
         try:
-            answer = await self._answer(task, request, delivery.delivered)
+            answer = await self._answer(task, request)
         except TooLarge as error:
             answer = Answer(task=task, outcome="refused", error=error.to_error())
-        if isinstance(answer, Nak):
-            return answer
         if answer.error is not None:
             await self._bury("refused_signal", task, answer.error, delivery)
         if _INBOX.fullmatch(request.reply):
@@ -116,16 +114,16 @@ class Handlers:
         log.info("signal", task=task, kind=request.kind, outcome=answer.outcome)
         return Ack()
 
-    async def _answer(self, task: str, request: TaskSignal, delivered: int) -> Answer | Nak:
+    async def _answer(self, task: str, request: TaskSignal) -> Answer:
         if len(request.id) > MAX_SIGNAL_ID:
             error = Error(code=codes.INVALID_INPUT, message=f"`$.id` must be at most {MAX_SIGNAL_ID} characters long")
             return Answer(task=task, outcome="refused", error=error)
         if request.kind == signal.CANCEL:
             return await self._driver.drive(rules.cancel(self._router, task, request))
-        if request.kind == signal.STEER:
-            return await self._driver.drive(rules.steer(self._router, task, request, delivered))
         error = Error(
-            code=codes.INVALID_INPUT, message=f"'{request.kind[:64]}' is no kind of task signal", hint="cancel or steer"
+            code=codes.INVALID_INPUT,
+            message=f"'{request.kind[:64]}' is no kind of task signal",
+            hint="this version knows `cancel`",
         )
         return Answer(task=task, outcome="refused", error=error)
 

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from mesh.bus import Bus
-from mesh.errors import BusUnavailable
+from mesh.errors import MeshError
 from mesh.log.driver import Driver, entry_of
 from mesh.log.head import View, view_of
 from schemas.command import Run
@@ -52,8 +52,8 @@ class Reconciler:
             self._again_soon = False
             try:
                 await self._round()
-            except BusUnavailable as error:
-                log.info("reconciling is put off", error=str(error))
+            except MeshError as error:
+                log.warning("reconciling is put off", error=str(error))
                 await self._bus.wait_connected()
                 await asyncio.sleep(1.0)
                 self._due.set()

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from schemas import envelope
-from schemas.envelope import EVENTS
+from schemas.envelope import EVENTS, decode, encode
 from schemas.step import EventAdded
 from tests.compat.samples import DATA, FILES, MESSAGES, bodies, decoded
 
@@ -89,3 +89,23 @@ def test_an_event_of_an_unknown_type_is_kept_as_it_came() -> None:
 def test_only_what_is_needed_goes_over_the_wire() -> None:
     smallest = msgspec.json.encode(type(MESSAGES["command.submit"])(input=1))
     assert smallest == b'{"input":1}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"step":"s","kind":"remote","name":"s"}',
+        b'{"step":"s","kind":{"later":"form"},"name":"s"}',
+        b'{"step":"s","kind":"code","name":"s","idempotent":"perhaps"}',
+    ],
+    ids=["a value from the future", "a form from the future", "a type from the future"],
+)
+def test_a_known_event_of_a_later_version_is_passed_on_and_breaks_no_reader(body: bytes) -> None:
+    commit = (
+        b'{"v":1,"task":"t","n":1,"nonce":"x","by":"executor/e","at":"2026-01-01T00:00:00.000000Z","first":1,'
+        b'"head":{"phase":"later"},"events":[{"type":"step.requested","data":' + body + b"}]}"
+    )
+    read = decode(commit)
+    assert read.head.phase == "later"
+    assert read.events[0].type == "step.requested"
+    assert decode(encode(read)) == read

@@ -72,7 +72,6 @@ async def assert_ends(
         running = group.create_task(load.run())
         await asyncio.wait((running,), timeout=END_S)
         if not running.done():
-            print(await _stacks(mesh))
             raise AssertionError("\n".join(await _waiting_for(load, mesh, processes)))
         for disturbance in disturbances:
             disturbance.cancel()
@@ -88,42 +87,6 @@ async def _waiting_for(load: Load, mesh: LocalMesh, processes: Processes) -> lis
     unread = [id for id, events in load.tails.items() if not events or events[-1].type not in TERMINAL]
     lines.append(f"tails that wait: {unread}")
     return lines + [f"{one} said:\n{one.said()}" for one in processes.running]
-
-
-async def _stacks(mesh) -> str:
-    bus = mesh.client._session.bus
-    for n, l in (("commit", bus._commit), ("control", bus._control.link)):
-        print(
-            "LINK",
-            n,
-            l._supervisor,
-            l._session,
-            l._session
-            and (l._session.alive, l._session.lost.is_set(), l._session.client.is_connected, l._session.client._status),
-            l._up.is_set(),
-        )
-        if l._supervisor.done():
-            print("LINK EXC", repr(l._supervisor.exception() if not l._supervisor.cancelled() else "cancelled"))
-    import io, collections
-
-    c = collections.Counter()
-    for t in asyncio.all_tasks():
-        b = io.StringIO()
-        coro = t.get_coro()
-        out = []
-        while coro is not None:
-            fr = getattr(coro, "cr_frame", None) or getattr(coro, "ag_frame", None)
-            if fr:
-                out.append(f"{fr.f_code.co_filename.split('/')[-1]}:{fr.f_lineno} {fr.f_code.co_name}")
-            nxt = getattr(coro, "cr_await", None) or getattr(coro, "ag_await", None)
-            if nxt is None:
-                break
-            if not hasattr(nxt, "cr_frame") and not hasattr(nxt, "ag_frame"):
-                out.append(type(nxt).__name__)
-            coro = nxt if (hasattr(nxt, "cr_frame") or hasattr(nxt, "ag_frame")) else None
-        b.write(" <- ".join(out).replace("0x", "0x"))
-        c[b.getvalue()] += 1
-    return "\n".join(f"STACK {n} x {s}" for s, n in c.items())
 
 
 async def assert_nothing_lost(load: Load, mesh: LocalMesh, processes: Processes, output: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import Any
 
+from mesh.errors import MeshError
 from mesh.models import Model, ModelAnswer, ModelDelta, ModelEvent, ModelRequest
 from schemas.message import Message, user_message
 from tests.models.server import ProviderServer
@@ -34,6 +35,18 @@ class Asking:
 async def events_of(model: Model, request: ModelRequest) -> list[ModelEvent]:
     async with aclosing(model.stream(request)) as events:
         return [event async for event in events]
+
+
+async def until_error(model: Model, request: ModelRequest) -> tuple[list[ModelEvent], Exception | None]:
+    """What came before the error, and the error."""
+    events: list[ModelEvent] = []
+    try:
+        async with aclosing(model.stream(request)) as stream:
+            async for event in stream:
+                events.append(event)
+    except MeshError as error:
+        return events, error
+    return events, None
 
 
 def message_of(events: list[ModelEvent]) -> Message:

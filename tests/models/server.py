@@ -103,7 +103,7 @@ class ProviderServer:
             exchange.closed.set()
             answering.cancel()
         results = await asyncio.gather(answering, return_exceptions=True)
-        alive = not leaving.done() and not writer.is_closing() and results == [None]
+        alive = not leaving.done() and not writer.is_closing() and results[0] is None
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
         return alive

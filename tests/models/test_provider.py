@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mesh.models import ModelAnswer, ToolSpec
 from schemas.message import REASONING, TEXT, TOOL_CALL, Message, Part, tool_message, tool_result, user_message
 from schemas.task import Money, Usage
@@ -55,6 +57,17 @@ async def test_reasoning_is_a_part_of_its_own(asking: Asking) -> None:
     assert [(part.kind, part.text) for part in message.parts] == [(REASONING, "let me see"), (TEXT, "42")]
     assert [delta.kind for delta in deltas_of(events)] == ["reasoning", "reasoning", "text"]
     assert joined(events, 0) == "let me see"
+
+
+async def test_reasoning_between_tags_is_reasoning_too(asking: Asking) -> None:
+    if asking.wire.prefix == "openai":
+        pytest.skip("only models behind chat completions write their thoughts into the text")
+    pieces = ["<think>", "let me ", "see", "</think>", "4", "2"]
+    asking.server.answers.append(streams(asking.wire.parts(Text(pieces)) + asking.wire.end()))
+    events = await asking.events()
+    message = message_of(events)
+    assert [(part.kind, part.text) for part in message.parts] == [(REASONING, "let me see"), (TEXT, "42")]
+    assert [joined(events, place) for place in (0, 1)] == ["let me see", "42"]
 
 
 async def test_parallel_calls_come_with_their_arguments_in_pieces(asking: Asking) -> None:
@@ -147,6 +160,12 @@ async def test_settings_reach_the_provider(asking: Asking) -> None:
     asking.server.answers.append(streams(asking.wire.parts(Text(["ok"])) + asking.wire.end()))
     await asking.message(asking.request(settings={"max_tokens": 54321}))
     assert "54321" in str(asking.server.bodies[0])
+
+
+async def test_instructions_alone_are_a_request(asking: Asking) -> None:
+    asking.server.answers.append(streams(asking.wire.parts(Text(["ok"])) + asking.wire.end()))
+    assert (await asking.message(asking.request((), instructions="Say ok."))).text == "ok"
+    assert "Say ok." in str(asking.server.bodies[0])
 
 
 async def test_requests_one_after_another_share_a_connection(asking: Asking) -> None:

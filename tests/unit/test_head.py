@@ -6,6 +6,7 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
+from mesh.errors import NewerLog
 from mesh.log.head import Entry, View, fold, next_commit, view_of
 from schemas.envelope import Head, event
 from schemas.error import Error
@@ -150,6 +151,7 @@ def test_commits_are_counted_from_0_and_name_the_first_one() -> None:
     assert (following.n, following.first) == (1, 12)
 
 
-def test_a_commit_is_at_least_of_the_version_of_its_log() -> None:
+def test_a_log_of_a_newer_version_is_not_continued() -> None:
     view = View("t", 12, 0, 12, RUNNABLE, 7)
-    assert next_commit(view, Stamps(), (event(STARTED),)).v == 7
+    with pytest.raises(NewerLog, match="version 7"):
+        next_commit(view, Stamps(), (event(STARTED),))

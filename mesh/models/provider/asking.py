@@ -16,8 +16,12 @@ STALL_S: Final = 300.0
 
 
 def settings_of(request: ModelRequest) -> ModelSettings:
-    """The settings of a request; the SDK's own, silent retries are always off."""
-    given: dict[str, Any] = {"timeout": STALL_S, **request.settings, "max_retries": 0}
+    """The settings of a request; the SDK's own, silent retries are always off.
+
+    So is a text that pydantic-ai would put before our instructions to explain a feature we do not use: what is sent is
+    what the log says was sent.
+    """
+    given: dict[str, Any] = {"timeout": STALL_S, "framing_announcement": "never", **request.settings, "max_retries": 0}
     return cast(ModelSettings, given)
 
 

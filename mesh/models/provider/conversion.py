@@ -37,13 +37,10 @@ def to_theirs(
         elif converted and isinstance(converted[-1], theirs.ModelRequest):
             converted[-1].parts = [*converted[-1].parts, *_request_parts(message)]
         else:
-            converted.append(theirs.ModelRequest(parts=_request_parts(message)))
-    # The instructions of the newest request win, so that is where they stand.
-    if not converted or not isinstance(converted[-1], theirs.ModelRequest):
-        converted.append(theirs.ModelRequest(parts=[]))
-    newest = converted[-1]
-    assert isinstance(newest, theirs.ModelRequest)
-    newest.instructions = instructions or None
+            # Each carries the instructions, so that none of them looks like a change in mid-conversation.
+            converted.append(theirs.ModelRequest(parts=_request_parts(message), instructions=instructions or None))
+    if not any(isinstance(one, theirs.ModelRequest) for one in converted):
+        converted.insert(0, theirs.ModelRequest(parts=[], instructions=instructions or None))
     return converted
 
 
@@ -84,19 +81,14 @@ def _request_parts(message: Message) -> list[theirs.ModelRequestPart]:
 
 def _answer(message: Message, origin: Origin, model: Model) -> theirs.ModelResponse | None:
     """An answer of the past; None if nothing of it can be shown to this model."""
-    if Origin(message.provider, message.api) != origin:
-        parts = _answer_parts(message, same=False, system="")
-        return theirs.ModelResponse(parts=parts) if parts else None
-    parts = _answer_parts(message, same=True, system=model.system)
-    return (
-        theirs.ModelResponse(
-            parts=parts,
-            model_name=message.model,
-            provider_name=model.system,
-            canonical_system=model.canonical_system,
-        )
-        if parts
-        else None
+    same = Origin(message.provider, message.api) == origin
+    parts = _answer_parts(message, same=same, system=model.system)
+    if not parts:
+        return None
+    if not same:
+        return theirs.ModelResponse(parts=parts)
+    return theirs.ModelResponse(
+        parts=parts, model_name=message.model, provider_name=model.system, canonical_system=model.canonical_system
     )
 
 

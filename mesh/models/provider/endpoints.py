@@ -22,6 +22,7 @@ _OPENAI_KEY: Final = "OPENAI_API_KEY"
 _OPENAI_URL: Final = "OPENAI_BASE_URL"
 # The SDKs insist on a key; servers of one's own often want none.
 _NO_KEY: Final = "none"
+_FORM: Final = "write provider:model, as openai:gpt-5-mini"
 _URL_PARAMETERS: Final = ("base_url", "api_base", "azure_endpoint")
 _VARIABLE: Final = re.compile(r"`([A-Z][A-Z0-9_]{2,})`")
 _OUR_EXTRAS: Final = frozenset({"anthropic", "google"})
@@ -32,9 +33,9 @@ def make_model(name: str, endpoint: Endpoint, environ: Mapping[str, str], client
     """The model of this name; raises ModelNotConfigured with what is missing."""
     prefix, colon, rest = name.partition(":")
     if not (prefix and colon and rest):
-        raise ModelNotConfigured(f"'{name}' is no model", hint=_near(name) or "write provider:model")
+        raise ModelNotConfigured(f"'{name}' is no model", hint=_near_model(name) or _FORM)
     if prefix not in _prefixes() and not _is_provider(prefix):
-        raise ModelNotConfigured(f"'{prefix}' of '{name}' is no known provider", hint=_near(name))
+        raise ModelNotConfigured(f"'{prefix}' of '{name}' is no known provider", hint=_near_provider(prefix, rest))
     try:
         return infer_model(name, provider_factory=lambda prefix: _provider(prefix, name, endpoint, environ, client))
     except ImportError as error:
@@ -132,12 +133,14 @@ def _prefixes() -> set[str]:
     return known | set(get_args(OpenAIChatCompatibleProvider.__value__)) | {"scripted"}
 
 
-def _near(name: str) -> str | None:
-    """A suggestion: the provider misspelt, or a known model without its provider."""
-    prefix, colon, rest = name.partition(":")
-    if colon:
-        near = difflib.get_close_matches(prefix, sorted(_prefixes()), n=1)
-        return f"did you mean {near[0]}:{rest}?" if near else None
-    models = {known.partition(":")[2]: known for known in reversed(get_args(KnownModelName.__value__)) if ":" in known}
-    near = difflib.get_close_matches(name, sorted(models), n=1)
-    return f"did you mean {models[near[0]]}?" if near else None
+def _near_provider(prefix: str, model: str) -> str:
+    near = difflib.get_close_matches(prefix, sorted(_prefixes()), n=1)
+    return f"did you mean {near[0]}:{model}?" if near else _FORM
+
+
+def _near_model(name: str) -> str | None:
+    """The known model that a name without its provider is, or is nearly."""
+    known = (full.partition(":") for full in get_args(KnownModelName.__value__) if not full.startswith("gateway/"))
+    provider_of = {model: provider for provider, _, model in reversed(list(known))}
+    near = difflib.get_close_matches(name, sorted(provider_of), n=1, cutoff=0.85)
+    return f"did you mean {provider_of[near[0]]}:{near[0]}?" if near else None

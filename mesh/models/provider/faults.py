@@ -48,10 +48,12 @@ def _told(error: Exception) -> str:
     if isinstance(error, theirs.ModelTimeoutError):
         return "the provider was silent for too long"
     if isinstance(error, theirs.ModelConnectionError):
-        return f"the connection failed: {_bounded(error.message)}"
+        return "the provider cannot be reached" if error.phase == "connect" else "the connection broke"
     if not isinstance(error, theirs.ModelHTTPError):
         return _bounded(str(error))
-    said = error.body.get("message") if isinstance(error.body, dict) else error.body
+    said = error.body
+    while isinstance(said, dict):
+        said = said.get("message") or said.get("error")
     where = " in the middle of the answer" if error.in_stream else ""
     return f"the provider answered {error.status_code}{where}" + (f": {_bounded(str(said))}" if said else "")
 

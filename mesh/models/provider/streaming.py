@@ -70,7 +70,8 @@ class Pieces:
             case theirs.PartStartEvent(index=place, part=theirs.TextPart() | theirs.ThinkingPart() as part):
                 # A part that starts again stands for the whole: only what it adds is new.
                 known = self._texts.get(place, "")
-                yield from self._text(place, part, part.content.removeprefix(known))
+                if part.content.startswith(known):
+                    yield from self._text(place, part, part.content[len(known) :])
             case theirs.PartDeltaEvent(index=place, delta=theirs.ToolCallPartDelta(args_delta=str() as text)):
                 if text and place in self._calls:
                     yield self._arguments(place, text)
