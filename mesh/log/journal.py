@@ -54,8 +54,6 @@ class Journal:
             self.owed.clear()
         elif kind in step.EVENTS:
             self._add_step(kind, data, at)
-        elif not isinstance(data, Struct):
-            self.unknown_types += 1
 
     def _add_step(self, kind: str, data: Any, at: str) -> None:
         if kind == step.REQUESTED:
