@@ -23,6 +23,8 @@
     ├── ModelNotConfigured    a model cannot be asked from here: no key, no package, no such provider
     ├── ModelUnavailable      a model did not answer, or not to the end; it may later
     ├── ModelRejected         a provider refused the request; the same one will be refused again
+    ├── OutputInvalid         a model's answer did not fit what was asked for, to the last correction
+    ├── LimitExceeded         an agent used all that it was allowed and had no answer
     ├── SecretMissing         a handler asked for a secret that is not set
     ├── Nondeterministic      a handler asked for other steps than its log holds
     └── TaskCancelled         the task has been asked to stop
@@ -213,6 +215,18 @@ class ModelRejected(MeshError):
 
     def to_error(self) -> Error:
         return structs.replace(super().to_error(), details={"reason": self.reason})
+
+
+class OutputInvalid(MeshError):
+    """A model's answer did not fit what was asked for, to the last correction."""
+
+    code = codes.OUTPUT_INVALID
+
+
+class LimitExceeded(MeshError):
+    """An agent used all that it was allowed and had no answer."""
+
+    code = codes.LIMIT_EXCEEDED
 
 
 class SecretMissing(MeshError):

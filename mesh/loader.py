@@ -1,7 +1,8 @@
 """Loading the app that a command names, and the digest that tells one version of it from another.
 
 The user's folder goes to the front of the module path, as with `python app.py`. Our packages have plain names
-(`mesh`, `services`, `schemas`), so this module first makes sure that no folder on that path has one of them.
+(`mesh`, `services`, `schemas`), so this module first makes sure that no folder on that path has one of them. Our own
+source tree is no clash: what runs is imported by then, and the folder cannot hide it any more.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib
 import operator
 import os
 import sys
+import tomllib
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,16 +82,29 @@ def check_names(folder: Path) -> None:
         origin = next(iter(importlib.import_module(name).__path__), "")
         if Path(origin).resolve() != OWN_ROOT / name:
             raise _clash(Path(origin), name)
-        if folder.resolve() != OWN_ROOT and (path := _importable(folder, name)):
+        if folder.resolve() != OWN_ROOT and (path := _clashing(folder, name)):
             raise AppError(
                 f"{path} has the name of a package of {DISTRIBUTION}, so one would hide the other",
                 hint=f"rename it, or move the app to a folder without a {path.name!r} and name it path/to/file.py:app",
             )
         for other in others:
-            if path := _importable(other, name):
+            if path := _clashing(other, name):
                 raise _clash(path, name)
     if path := _foreign_source():
         raise _clash(path, path.relative_to(OWN_ROOT).parts[0])
+
+
+def _clashing(folder: Path, name: str) -> Path | None:
+    path = _importable(folder, name)
+    return None if path is None or _is_our_source(folder) else path
+
+
+def _is_our_source(folder: Path) -> bool:
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
+    except (OSError, ValueError):
+        return False
+    return isinstance(project, dict) and project.get("name") == DISTRIBUTION
 
 
 def _importable(folder: Path, name: str) -> Path | None:

@@ -16,6 +16,7 @@ from mesh.agents.app import Mesh
 from mesh.bus import Observer
 from mesh.clock import Clock, SystemClock
 from mesh.errors import AppError
+from mesh.models.api import Model
 from mesh.settings import Settings
 from mesh.subjects import Subjects
 from schemas.instant import rfc3339
@@ -25,7 +26,8 @@ from schemas.instant import rfc3339
 class ServiceConfig:
     """Everything a service is made from; `app` only for those that serve one.
 
-    `secrets` looks a secret up by name; `observer` is told of everything sent (the crash-point tests).
+    `secrets` looks a secret up by name; `observer` is told of everything sent (the crash-point tests); `models` answers
+    model steps instead of what the environment and the app's scripts give.
     """
 
     url: str
@@ -34,6 +36,7 @@ class ServiceConfig:
     app_version: str = ""
     secrets: Callable[[str], str | None] = os.environ.get
     observer: Observer | None = None
+    models: Model | None = None
 
     @property
     def names(self) -> Subjects:

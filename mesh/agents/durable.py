@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
-from mesh.agents.deltas import Deltas, Spawn
+from mesh.agents.deltas import Deltas, Source, Spawn
 from mesh.agents.emits import Emits
 from mesh.bus import Observer
 from mesh.errors import MeshError, TaskCancelled, TooLarge
@@ -25,6 +25,8 @@ from schemas.step import StepCompleted, StepFailed, StepRequested
 
 COMMIT_WITHIN_S: Final = 1.0
 HOLD_S: Final = 1.0
+# More executions of one step than a claim ever makes, so that those of a later claim have higher numbers.
+EXECUTIONS_PER_CLAIM: Final = 1000
 Ticket = tuple[tuple[Event, ...], asyncio.Future[str] | None]
 
 
@@ -68,6 +70,11 @@ class Following(Protocol):
         """Steps whose calls were published under this claim, also before the handler was called again."""
         ...
 
+    @property
+    def executions(self) -> dict[str, int]:
+        """The newest execution of each model step under this claim."""
+        ...
+
     async def start(self) -> None:
         """Follows the task's log from now on, so that `hear` is called for what others write."""
         ...
@@ -98,7 +105,6 @@ class DurableRecorder:
         following: Following,
         observer: Observer | None = None,
     ) -> None:
-        task = owner.view.task
         self.emits = Emits(journal.claims, len(journal.text), driver.clock.now)
         self.objects = driver.objects
         self._owner = owner
@@ -113,9 +119,7 @@ class DurableRecorder:
         self._effects = 0
         self.waits: tuple[str, ...] = ()
         self._hold: asyncio.TimerHandle | None = None
-        self._deltas = Deltas(
-            driver.bus, driver.names.delta(task), task, journal.claims, clock=driver.clock.now, spawn=spawn
-        )
+        self._deltas = self.teller(Source(attempt=journal.claims))
         self._waiting: list[Ticket] = []
         self._idle = asyncio.Event()
         self._idle.set()
@@ -237,6 +241,18 @@ class DurableRecorder:
         if self._closed:
             raise Fenced
         await self._deltas.tell(text, offset)
+
+    def teller(self, source: Source) -> Deltas:
+        task, driver = self._owner.view.task, self._driver
+        return Deltas(
+            driver.bus, driver.names.delta(task), task, source, clock=driver.clock.now, spawn=self._spawn
+        )  # fmt: skip
+
+    def attempt(self, step: str) -> int:
+        executions = self._following.executions
+        before = executions.get(step, (self._journal.claims - 1) * EXECUTIONS_PER_CLAIM)
+        executions[step] = before + 1
+        return before + 1
 
     def soon(self) -> None:
         if not self._due and not self._closed:

@@ -12,9 +12,10 @@ from typing import Final
 import structlog
 from msgspec import Struct
 
-from mesh.errors import SecretMissing, TaskCancelled
+from mesh.errors import InvalidInput, SecretMissing, TaskCancelled
 
 KILL_AFTER_S: Final = 2.0
+MAX_PROGRESS_CHARS: Final = 2000
 
 
 class Finished(Struct, frozen=True):
@@ -51,8 +52,17 @@ class ToolContext:
         self._secrets = secrets
 
     async def emit_progress(self, message: str = "", fraction: float | None = None) -> None:
-        """Says how far the call has come; whoever tails the task sees it."""
-        await self._progress(message, fraction)
+        """Says how far the call has come; whoever tails the task sees the newest, at most twice a second.
+
+        It is told as well as can be and never waited for; `fraction` is 0 to 1.
+
+        Raises: InvalidInput.
+        """
+        if not isinstance(fraction, int | float | None):
+            raise InvalidInput(f"a fraction is a number from 0 to 1, not {fraction!r}")
+        if not isinstance(message, str):
+            raise InvalidInput(f"the message is no text but {type(message).__name__}")
+        await self._progress(message[:MAX_PROGRESS_CHARS].encode(errors="backslashreplace").decode(), fraction)
 
     def check_cancelled(self) -> None:
         """Raises TaskCancelled if the task has been asked to stop; for loops in threads."""
@@ -93,10 +103,12 @@ class ToolContext:
 async def _end(process: asyncio.subprocess.Process) -> None:
     """Asks the process group to end, and kills what is left of it: a grandchild may have stayed."""
     _signal_group(process.pid, signal.SIGTERM)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(KILL_AFTER_S):
-            await process.wait()
-    _signal_group(process.pid, signal.SIGKILL)
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KILL_AFTER_S):
+                await process.wait()
+    finally:
+        _signal_group(process.pid, signal.SIGKILL)
     await process.wait()
 
 

@@ -11,6 +11,8 @@ from msgspec import Struct
 
 from mesh.agents.values import schema_of
 from mesh.errors import AppError, InvalidInput
+from mesh.models.api import ToolSpec
+from mesh.models.schema import flat_schema
 from schemas.agent import ToolRecord
 from schemas.ids import is_name
 
@@ -65,7 +67,7 @@ class Tool(Generic[P, T]):
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments as a caller wrote them, by name and as plain JSON values; raises InvalidInput."""
-        names = [name for name in self._arguments.__struct_fields__]
+        names = list(self._arguments.__struct_fields__)
         if len(args) > len(names):
             raise InvalidInput(f"tool '{self.name}' takes {len(names)} arguments, not {len(args)}")
         given = dict(zip(names, args, strict=False))
@@ -90,6 +92,10 @@ class Tool(Generic[P, T]):
         except msgspec.ValidationError as error:
             raise InvalidInput(f"tool '{self.name}': {error}") from error
         return {name: getattr(typed, name) for name in self._arguments.__struct_fields__}
+
+    def spec(self) -> ToolSpec:
+        """What a model sees of it."""
+        return ToolSpec(name=self.name, description=self.description, schema=flat_schema(self._arguments))
 
     def record(self) -> ToolRecord:
         """What the registry says of it."""

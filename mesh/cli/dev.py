@@ -32,7 +32,10 @@ def dev(
     ] = None,
     store: options.Store = options.STORE,
     port: Annotated[
-        int | None, typer.Option(metavar="PORT", help="Listen here, or not at all.", show_default="4222, or a free one")
+        int | None,
+        typer.Option(
+            metavar="PORT", help="Listen here, or not at all.", show_default="4222, or a free one", min=1, max=65535
+        ),
     ] = None,
     drain_s: options.DrainS = None,
 ) -> None:

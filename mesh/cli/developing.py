@@ -57,9 +57,8 @@ def _banner(served: Served, url: str, store: Path) -> str:
         f"app    {served.app.name} {served.version}"
         + ("" if served.target else "  (the built-in demo: offline, no keys)"),
         f"agents {served.agents}",
+        f'try    mesh run {next(iter(served.app.agents))} "otters"',
     ]
-    if served.app.agents:
-        lines.append(f'try    mesh run {next(iter(served.app.agents))} "otters"')
     if served.target is None and Path("app.py").is_file():
         lines.append("there is an app.py here; to serve it: mesh dev app.py")
     return "\n".join([*lines, "Ctrl-C stops"])

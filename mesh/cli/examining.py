@@ -16,7 +16,7 @@ from mesh.doctor import Finding, State, examine
 from mesh.errors import InvalidInput
 from mesh.find import LOCAL_URL, named_place
 from mesh.logs import colourful
-from mesh.registry import read_registry
+from mesh.registry import Registry, read_registry
 from mesh.settings import settings_from
 from mesh.subjects import Subjects
 
@@ -39,8 +39,7 @@ async def list_agents(*, server: str | None, forget: str | None, json: bool) -> 
     async with connected_bus(_url(server), "agents") as bus:
         registry = await read_registry(bus, names)
         if forget is not None:
-            if forget not in {app.app for app in registry.apps}:
-                raise InvalidInput(f"no app '{forget}' is registered", hint="`mesh agents` lists them")
+            _check_forgettable(forget, registry)
             await bus.remove(names.agents, forget)
             typer.echo(f"app '{forget}' is forgotten; an executor that starts with it registers it again")
             return COMPLETED
@@ -51,6 +50,17 @@ async def list_agents(*, server: str | None, forget: str | None, json: bool) -> 
             plain = {"app": app.app, "version": app.version, "workers": workers, "agent": agent}
             typer.echo(msgspec.json.encode(plain) if json else line)
     return COMPLETED
+
+
+def _check_forgettable(name: str, registry: Registry) -> None:
+    app = next((app for app in registry.apps if app.app == name), None)
+    if app is None:
+        raise InvalidInput(f"no app '{name}' is registered", hint="`mesh agents` lists them")
+    if workers := registry.workers_of(app.pool):
+        raise InvalidInput(
+            f"app '{name}' is served by {', '.join(one.worker for one in workers)}",
+            hint="stop them first; a worker that was killed is forgotten by itself within seconds",
+        )
 
 
 def _url(server: str | None) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import os
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, redirect_stdout
+from contextlib import asynccontextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ from mesh.cli.places import EMBEDDED, found_or_embedded
 from mesh.cli.printer import Follower, JsonPrinter, Printer, TextPrinter
 from mesh.cli.served import Served, load_served
 from mesh.client import Client
-from mesh.errors import BusUnavailable, MeshError
+from mesh.errors import BusUnavailable, InvalidInput, MeshError
 from mesh.find import Place, has_gone, raise_when_gone
 from mesh.runtime import Fleet, Interrupts, serving
 from mesh.service import ServiceConfig, services_of
@@ -29,6 +30,7 @@ from schemas.ids import new_id
 
 PATIENCE_S: Final = 3.0
 GONE_S: Final = 1.0
+TERMINATED_S: Final = 5.0
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -89,6 +91,7 @@ class _Run:
             self._place = place
             if place.named_by == EMBEDDED:
                 self._served = self._served or self._demo()
+                _check_served(self._request, self._served)
             if self._served is None:
                 yield place
                 return
@@ -102,7 +105,8 @@ class _Run:
 
     def _demo(self) -> Served:
         demo = load_served(None)
-        self._notes.say(f"no --app is given: using the built-in demo app (offline, no keys), agents: {demo.agents}")
+        how = "its assistant asks MESH_MODEL" if os.environ.get("MESH_MODEL") else "offline, no keys"
+        self._notes.say(f"no --app is given: using the built-in demo app ({how}), agents: {demo.agents}")
         return demo
 
     async def _submit(self, client: Client) -> None:
@@ -112,19 +116,19 @@ class _Run:
             self._notes.say(f"task {self._follower.id}")
 
     async def _watch(self, client: Client, place: Place) -> int:
-        """Shows the task to its end; the first signal cancels it, the second leaves."""
+        """Shows the task to its end, or until it is time to leave."""
         follower, interrupts = self._follower, self._interrupts
         interrupts.cancelling(None)
         events = client.task(follower.id).tail(follower.cursor)
         async with asyncio.TaskGroup() as group:
             following = group.create_task(follower.follow(events, self._printer, client.restore))
+            leaving = group.create_task(_cancel_and_leave(client, follower.id, interrupts, self._notes))
             beside = [
                 group.create_task(_complain(follower, self._notes)),
-                group.create_task(_cancel_on_signal(client, follower.id, interrupts, self._notes)),
                 group.create_task(raise_when_gone(place, self._request.store, patience_s=GONE_S)),
             ]
-            await interrupts.until_done(following, count=interrupts.count + 2)
-            for other in (following, *beside):
+            await asyncio.wait((following, leaving), return_when=asyncio.FIRST_COMPLETED)
+            for other in (following, leaving, *beside):
                 other.cancel()
         interrupts.cancelling(asyncio.current_task())
         if not following.cancelled():
@@ -135,7 +139,7 @@ class _Run:
     def _can_take_over(self) -> bool:
         if self._place is None or not has_gone(self._place, self._request.store):
             return False
-        return self._served is not None or self._request.agent in load_served(None).app.agents
+        return self._request.agent in (self._served or load_served(None)).app.agents
 
 
 async def _complain(follower: Follower, notes: Notes) -> None:
@@ -145,10 +149,37 @@ async def _complain(follower: Follower, notes: Notes) -> None:
         notes.warn(reason)
 
 
-async def _cancel_on_signal(client: Client, id: str, interrupts: Interrupts, notes: Notes) -> None:
-    await interrupts.wait(interrupts.count + 1)
+def _check_served(request: Request, served: Served) -> None:
+    """Nobody can join a mesh that lives for this task only, whatever apps its store remembers."""
+    agents = served.app.agents
+    if request.agent in agents:
+        return
+    near = difflib.get_close_matches(request.agent, agents, n=3)
+    names = f"did you mean {' or '.join(map(repr, near))}?" if near else f"its agents: {served.agents}"
+    other = "" if request.app else "; an app of your own is served with --app app.py:app"
+    raise InvalidInput(f"app '{served.app.name}' has no agent '{request.agent}'", hint=names + other)
+
+
+async def _cancel_and_leave(client: Client, id: str, interrupts: Interrupts, notes: Notes) -> None:
+    """The first signal cancels; returns at the second, if nobody took the cancel, or some time after SIGTERM."""
+    second = interrupts.count + 2
+    await interrupts.wait(second - 1)
     notes.say("canceling; Ctrl-C again leaves at once")
+    canceling = asyncio.create_task(_cancel(client, id, notes))
+    try:
+        if await interrupts.until_done(canceling, count=second) and canceling.result():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TERMINATED_S if interrupts.terminated else None):
+                    await interrupts.wait(second)
+    finally:
+        canceling.cancel()
+
+
+async def _cancel(client: Client, id: str, notes: Notes) -> bool:
+    """Whether a router has taken it."""
     try:
         await client.cancel(id, "Ctrl-C")
     except MeshError as error:
         notes.warn(str(error))
+        return False
+    return True

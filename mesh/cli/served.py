@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from mesh.agents.app import Mesh
+from mesh.errors import AppError
 
 
 class Served(Struct, frozen=True):
@@ -32,4 +33,6 @@ def load_served(target: str | None) -> Served:
     from mesh.loader import load, source_digest, sources
 
     loaded = load(target, Mesh)
+    if not loaded.agents:
+        raise AppError(f"app '{loaded.name}' has no agents", hint="decorate one with @app.agent")
     return Served(loaded, loaded.version or source_digest(*sources(target)), target)

@@ -22,6 +22,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.count = 0
+        self.terminated = False
         self._changed = asyncio.Event()
         self._victim: asyncio.Task[Any] | None = None
         self._before: dict[signal.Signals, Any] = {}
@@ -55,6 +56,7 @@ class Interrupts:
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
+        self.terminated = self.terminated or number == signal.SIGTERM
         if self.count >= LAST:
             os._exit(LEFT)
         self._loop.call_soon_threadsafe(self._tell)

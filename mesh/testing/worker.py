@@ -21,7 +21,7 @@ from mesh.loader import load
 from mesh.logs import configure
 from mesh.runtime import Fleet, Interrupts, serve_until_signal
 from mesh.service import ServiceConfig
-from mesh.testing.orders import READY, KillPoint, WorkerOrder
+from mesh.testing.orders import READY, READY_WITH_TOOLS, KillPoint, WorkerOrder
 from mesh.testing.trace import POINT, VARIABLE, Trace
 
 _STDIN = 0
@@ -67,7 +67,9 @@ async def serve(order: WorkerOrder) -> None:
     config = ServiceConfig(url=order.url, settings=order.settings, app=app, app_version=version, **options)
     async with Interrupts() as interrupts:
         fleet = Fleet((order.service,), config)
-        await serve_until_signal(fleet, interrupts, drain_s=order.settings.drain_s, say=_say, started=_say_ready)
+        await serve_until_signal(
+            fleet, interrupts, drain_s=order.settings.drain_s, say=_say, started=lambda: _say_ready(app)
+        )
 
 
 def main() -> None:
@@ -100,8 +102,8 @@ def _say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def _say_ready() -> None:
-    os.write(1, READY)
+def _say_ready(app: Mesh | None) -> None:
+    os.write(1, READY_WITH_TOOLS if app and app.tools else READY)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from mesh.agents.context import Context, TaskInfo
 from mesh.agents.deltas import Spawn
 from mesh.agents.durable import DurableRecorder, Lease
 from mesh.agents.guard import Raised, Threads, error_of, guard
+from mesh.agents.model_step import ModelAccess
 from mesh.agents.values import as_recorded, read_input
 from mesh.bus import LiveMessage, Observer, Subscription
 from mesh.errors import ArtifactMissing, BusUnavailable, InvalidInput, Nondeterministic, TaskCancelled, TooLarge
@@ -64,6 +65,8 @@ class Served(Struct, frozen=True):
     secrets: Callable[[str], str | None]
     threads: Threads
     observer: Observer | None = None
+    models: ModelAccess | None = None
+    definition: str = ""
 
 
 class Execution:
@@ -76,6 +79,7 @@ class Execution:
         self.accepted: TaskAccepted | None = None
         self.stop_reason: Stop | None = None
         self.called: set[str] = set()
+        self.executions: dict[str, int] = {}
         self._served = served
         self._driver = driver
         self._claimed = claimed
@@ -246,7 +250,7 @@ class Execution:
         try:
             output = as_recorded(outcome, agent.output_type, f"the output of agent '{agent.name}'")
             context.check_complete()
-            return await self._end(TaskCompleted(output=output), recorder)
+            return await self._end(TaskCompleted(output=output, usage=context.usage), recorder)
         except Nondeterministic as error:
             return await self._suspend(agent, error, recorder)
         except (InvalidInput, TooLarge) as error:
@@ -345,7 +349,7 @@ class Execution:
         )
         return Context(
             info, value, journal, recorder, tools=self._served.app.find_tool, secrets=self._served.secrets,
-            threads=self._served.threads,
+            threads=self._served.threads, models=self._served.models,
         )  # fmt: skip
 
     @property

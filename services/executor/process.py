@@ -20,6 +20,7 @@ from schemas.agent import WorkerRecord
 from schemas.envelope import VERSION
 from services.executor.execution import Served
 from services.executor.handlers import Handlers
+from services.executor.models import AppModels, keep_definitions
 from services.executor.registration import register
 
 
@@ -41,22 +42,29 @@ class ExecutorService:
         config, names, settings = self._config, self._config.names, self._config.settings
         version = config.app_version or self._app.version or "0"
         bus = await Bus.connect(config.url, name=self.name, observer=config.observer)
+        models = AppModels(self._app, config.models)
         try:
             await bus.ensure(definitions(names, ack_wait_s=settings.ack_wait_s))
             consumer = run_consumer(names, self._app.pool, ack_wait_s=settings.ack_wait_s)
             await bus.ensure_consumer(consumer)
             await register(bus, names.agents, self._app, version)
             driver = Driver(bus, names, on_storage=self._storage)
-            served = Served(self._app, version, config.secrets, self._threads, config.observer)
+            served = Served(
+                self._app, version, config.secrets, self._threads, config.observer,
+                models.access, await keep_definitions(self._app, driver.objects),
+            )  # fmt: skip
             self._handlers = Handlers(driver, Stamp("executor", self.name), served, settings, self.name)
             bus.on_reconnect(self._handlers.lapse_all)
             self._worker = Worker(
                 bus, names.runs, consumer.name, self._handlers.run, slots=settings.slots, tick_s=settings.tick_s
             )
             stops = await bus.subscribe(names.cancel_all(), self._handlers.cancel)
-            async with contextlib.aclosing(stops):
+            async with contextlib.aclosing(stops), asyncio.TaskGroup() as group:
+                looking = group.create_task(models.look())
                 await self._run(self._worker, Presence(bus, names.workers, self._record), started)
+                looking.cancel()
         finally:
+            await models.aclose()
             await bus.aclose()
 
     async def _run(self, worker: Worker, presence: Presence, started: Callable[[], None]) -> None:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+import time
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 import structlog
+from msgspec import Struct
 
 from mesh.agents.app import Mesh
-from mesh.agents.guard import Raised, Threads, error_of, guard
-from mesh.agents.tool_context import ToolContext
+from mesh.agents.attempts import Attempt, Made, Result
+from mesh.agents.guard import Threads
 from mesh.agents.tools import Tool
-from mesh.agents.values import as_recorded
 from mesh.bus import LiveMessage
-from mesh.errors import ArtifactMissing, BusUnavailable, InvalidInput, MeshError, TooLarge
+from mesh.errors import ArtifactMissing, BusUnavailable, TooLarge
 from mesh.log.driver import Driver, entry_of
-from mesh.log.head import Writer, view_of
+from mesh.log.head import View, Writer, view_of
 from mesh.log.large import restore
-from mesh.log.ops import Ack, Message, Nak, Publish, Verdict
+from mesh.log.ops import Ack, Drop, Message, Nak, Publish, Verdict
 from mesh.service import ServiceConfig
 from mesh.worker import Held
 from mesh.worker.turns import Turns
@@ -29,30 +29,24 @@ from schemas.envelope import VERSION
 from schemas.error import Error
 from schemas.instant import rfc3339
 from schemas.signal import Broadcast
-from schemas.step import StepCompleted, StepFailed
+from schemas.step import StepFailed
 from services.tool_runner import rules
-from services.tool_runner.rules import Begun, Delivered, Result, Runner
+from services.tool_runner.progress import Progress
+from services.tool_runner.rules import Begun, Delivered, Runner
+from services.tool_runner.running import Halt, Room, Running
 
 UNKNOWN_VERSION_DELAY_S: Final = 5.0
-MAX_BACKOFF_S: Final = 60.0
 log = structlog.get_logger("mesh.tools")
 _call = msgspec.json.Decoder(Call)
 _broadcast = msgspec.json.Decoder(Broadcast)
 
 
-class Running:
-    """One call while its tool runs: the one record of it."""
+class _Start(Struct, frozen=True):
+    """A start that stands in the log; `asked_at` is when its append was asked for, on this machine's clock."""
 
-    def __init__(self, job: Delivered) -> None:
-        self.job = job
-        self.effect: asyncio.Task[Any] | None = None
-        self.stopped = False
-
-    def stop(self) -> None:
-        """Stops the tool: its task was asked to stop, or has ended."""
-        self.stopped = True
-        if self.effect is not None:
-            self.effect.cancel()
+    view: View
+    attempt: int
+    asked_at: float
 
 
 class Handlers:
@@ -62,13 +56,14 @@ class Handlers:
         self._driver = driver
         self._app = app
         self._secrets = config.secrets
+        self._observer = config.observer
+        self._fresh_s = config.settings.ack_wait_s * 2 / 3
         self._runner = Runner(names=driver.names, writer=writer, worker=worker, max_starts=config.settings.max_attempts)
-        self._limits = {
-            tool.name: asyncio.Semaphore(tool.policy.max_concurrent)
-            for tool in app.tools.values()
-            if tool.policy.max_concurrent
+        self._rooms = {
+            tool.name: Room(tool.policy.max_concurrent) for tool in app.tools.values() if tool.policy.max_concurrent
         }
         self._turns = Turns()
+        self._leaving = False
         self.threads = Threads()
         self.running: dict[int, Running] = {}
 
@@ -80,9 +75,16 @@ class Handlers:
             return await self._bury(held, f"this call cannot be read: {error}")
         if call.v > VERSION:
             return Nak(UNKNOWN_VERSION_DELAY_S)
-        limit: AbstractAsyncContextManager[Any] = self._limits.get(call.tool) or nullcontext()
-        async with limit:
-            return await self._make(held, Delivered(call, held.delivery.seq, held.delivery.delivered))
+        job = Delivered(call, held.delivery.seq, held.delivery.delivered)
+        room = self._rooms.get(call.tool)
+        if room is None:
+            return await self._make(held, job)
+        if not await room.enter():
+            return Nak()
+        try:
+            return await self._make(held, job)
+        finally:
+            room.leave()
 
     def cancel(self, message: LiveMessage) -> None:
         """One broadcast on `mesh.cancel.<root>`."""
@@ -90,100 +92,91 @@ class Handlers:
             stop = _broadcast.decode(message.data)
             for running in list(self.running.values()):
                 if running.job.call.task == stop.task:
-                    running.stop()
+                    running.stop(Halt.CANCEL)
+
+    def drain(self) -> None:
+        """Hands back what has not begun; what runs may come to its end."""
+        for room in self._rooms.values():
+            room.close()
+
+    def leave(self) -> None:
+        """Cuts off what runs: it is handed back, or its outcome is recorded as unknown."""
+        self._leaving = True
+        self.drain()
+        for running in list(self.running.values()):
+            running.stop(Halt.LEAVE)
 
     async def _make(self, held: Held, job: Delivered) -> Verdict:
-        begun = await self._begin(job, 0)
-        if not isinstance(begun, Begun):
-            return begun
+        if self._leaving:
+            return Nak()
         running = self.running[id(held)] = Running(job)
 
         async def tick() -> None:
             await self._tick(held, running)
 
-        held.on_tick = tick
         try:
-            return await self._attempts(running, begun)
+            begun = await self._begin(job, 0)
+            held.on_tick = tick
+            return await self._attempts(running, begun) if isinstance(begun, _Start) else begun
         finally:
             del self.running[id(held)]
+            held.on_tick = held.delivery.in_progress
 
-    async def _begin(self, job: Delivered, retry_of: int) -> Begun | Verdict:
+    async def _begin(self, job: Delivered, retry_of: int) -> _Start | Verdict:
         """Calls of one task take turns with the log: side by side each append would make all others fail."""
         async with self._turns.turn(job.call.task):
-            return await self._driver.drive(rules.begin(self._runner, job, retry_of=retry_of))
+            asked_at = time.monotonic()
+            begun = await self._driver.drive(rules.begin(self._runner, job, retry_of=retry_of))
+        return _Start(begun.view, begun.attempt, asked_at) if isinstance(begun, Begun) else begun
 
-    async def _attempts(self, running: Running, begun: Begun) -> Verdict:
+    async def _attempts(self, running: Running, start: _Start) -> Verdict:
         """Attempts by the tool's policy: each has a start of its own in the log."""
         job = running.job
         tool = self._app.tools.get(job.call.tool)
-        while True:
-            result, pause_s = await self._attempt(running, tool, begun.attempt)
-            if pause_s is None or tool is None or running.stopped:
-                async with self._turns.turn(job.call.task):
-                    return await self._driver.drive(rules.finish(self._runner, job, begun.view, result))
-            log.info("tool is tried again", tool=tool.name, task=job.call.task, attempt=begun.attempt, after_s=pause_s)
-            await asyncio.sleep(pause_s)
-            again = await self._begin(job, begun.attempt)
-            if not isinstance(again, Begun):
-                return again
-            begun = again
-
-    async def _attempt(
-        self, running: Running, tool: Tool[Any, Any] | None, attempt: int
-    ) -> tuple[Result, float | None]:
-        """One attempt: its result, and after how long to try again if the policy says so."""
-        call = running.job.call
         if tool is None:
-            return StepFailed(step=call.step, attempt=attempt, error=_no_tool(self._app, call.tool)), None
+            missing = StepFailed(step=job.call.step, attempt=start.attempt, error=_no_tool(self._app, job.call.tool))
+            return await self._finish(job, start.view, missing)
+        while True:
+            progress = Progress(self._runner, self._driver, self._turns, job.call.step, start.view)
+            try:
+                made = await self._attempt(running, tool, start, progress)
+            finally:
+                await progress.aclose()
+            if made is None:
+                return Drop()
+            if made.pause_s is not None and not running.halt:
+                log.info("tool is tried again", tool=tool.name, task=job.call.task, after_s=made.pause_s)
+                await running.rest(made.pause_s)
+            unfinished = made.cut or made.pause_s is not None
+            if unfinished and running.halt is Halt.LEAVE and tool.policy.idempotent:
+                return Nak()
+            if made.pause_s is None or running.halt:
+                return await self._finish(job, progress.view, made.result)
+            again = await self._begin(job, start.attempt)
+            if not isinstance(again, _Start):
+                return again
+            start = again
+
+    async def _attempt(self, running: Running, tool: Tool[Any, Any], start: _Start, progress: Progress) -> Made | None:
+        """One attempt; None if somebody else has gone on with the call."""
+        call = running.job.call
         try:
-            value = await self._perform(running, tool, attempt)
-            if not isinstance(value, Raised):
-                output = as_recorded(value, tool.output_type, f"the result of tool '{tool.name}'")
-                return StepCompleted(step=call.step, attempt=attempt, output=output), None
-        except (InvalidInput, TooLarge, ArtifactMissing) as error:
-            return StepFailed(step=call.step, attempt=attempt, error=error.to_error()), None
-        except TimeoutError:
-            late = StepFailed(step=call.step, attempt=attempt, error=_timed_out(tool, call))
-            return late, self._pause(tool, attempt, None)
-        failed = StepFailed(step=call.step, attempt=attempt, error=error_of(value.error, codes.TOOL_FAILED))
-        return failed, self._pause(tool, attempt, value.error)
-
-    async def _perform(self, running: Running, tool: Tool[Any, Any], attempt: int) -> Any:
-        """The tool's value, or what it raised; raises TimeoutError, InvalidInput, ArtifactMissing."""
-        call = await restore(running.job.call, self._driver.objects)
-        arguments = tool.read(call.arguments)
-        if tool.takes_context:
-            arguments[tool.takes_context] = self._context(running, attempt)
-        if running.stopped:
-            return Raised(RuntimeError("the task was asked to stop"))
-        running.effect = asyncio.create_task(guard(tool.function, (), arguments, self.threads))
-        try:
-            async with asyncio.timeout(call.timeout_s or tool.policy.timeout_s):
-                await asyncio.wait((running.effect,))
-        finally:
-            if not running.effect.done():
-                running.effect.cancel()
-                await asyncio.wait((running.effect,))
-        if running.effect.cancelled():
-            return Raised(RuntimeError("the task was asked to stop"))
-        return running.effect.result()
-
-    def _context(self, running: Running, attempt: int) -> ToolContext:
-        async def progress(message: str, fraction: float | None) -> None:
-            log.debug("tool progress", task=running.job.call.task, message=message, fraction=fraction)
-
-        return ToolContext(
-            task=running.job.call.task, step=running.job.call.step, attempt=attempt,
-            cancelled=lambda: running.stopped, progress=progress, secrets=self._secrets,
-        )  # fmt: skip
-
-    def _pause(self, tool: Tool[Any, Any], attempt: int, error: BaseException | None) -> float | None:
-        """How long to wait before the next attempt; None if there is none."""
-        if attempt >= tool.policy.max_attempts or (isinstance(error, MeshError) and not error.retryable):
+            call = await restore(call, self._driver.objects)
+        except (TooLarge, ArtifactMissing) as error:
+            return Made(StepFailed(step=call.step, attempt=start.attempt, error=error.to_error()))
+        stale = time.monotonic() - start.asked_at >= self._fresh_s
+        if stale and not await self._driver.drive(rules.look(running.job, start.view)):
             return None
-        wanted = getattr(error, "retry_after_s", None)
-        backoff_s = tool.policy.backoff_s * 2 ** (attempt - 1)
-        return float(min(MAX_BACKOFF_S, max(backoff_s, wanted or 0.0)))
+        if self._observer is not None:
+            self._observer.before("perform", f"{self._driver.names.task(call.task)}.{start.attempt}.{call.step}")
+        attempt = running.begin(
+            Attempt(tool, task=call.task, step=call.step, number=start.attempt, timeout_s=call.timeout_s)
+        )
+        return await attempt.make(call.arguments, attempt.context(progress.tell, self._secrets), self.threads)
+
+    async def _finish(self, job: Delivered, view: View, result: Result) -> Verdict:
+        async with self._turns.turn(job.call.task):
+            return await self._driver.drive(rules.finish(self._runner, job, view, result))
 
     async def _tick(self, held: Held, running: Running) -> None:
         """T4: keeps the delivery alive, and stops the tool if the log says so."""
@@ -196,7 +189,7 @@ class Handlers:
         if newest is not None:
             head = view_of(entry_of(newest)).head
             if head.phase == "ended" or head.cancel:
-                running.stop()
+                running.stop(Halt.CANCEL)
 
     async def _bury(self, held: Held, why: str) -> Verdict:
         delivery = held.delivery
@@ -216,8 +209,3 @@ def _no_tool(app: Mesh, name: str) -> Error:
         message=f"app '{app.name}' on this runner has no tool '{name}'",
         hint=f"it has: {', '.join(sorted(app.tools)) or 'none'}",
     )
-
-
-def _timed_out(tool: Tool[Any, Any], call: Call) -> Error:
-    limit_s = call.timeout_s or tool.policy.timeout_s
-    return Error(code=codes.TOOL_TIMEOUT, message=f"tool '{tool.name}' did not end within {limit_s:g} s")

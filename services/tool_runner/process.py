@@ -66,9 +66,13 @@ class ToolRunnerService:
         self._draining = True
         if self._worker:
             self._worker.stop()
+        if self._handlers:
+            self._handlers.drain()
 
     def stop_now(self) -> None:
         self.stop()
+        if self._handlers:
+            self._handlers.leave()
 
     def busy(self) -> list[str]:
         running = self._handlers.running.values() if self._handlers else ()

@@ -19,9 +19,10 @@ from schemas import error as codes
 from schemas.command import Call
 from schemas.envelope import event
 from schemas.error import Error
-from schemas.step import StepCompleted, StepFailed, StepRequested, StepStarted
+from schemas.step import StepCompleted, StepFailed, StepProgress, StepRequested, StepStarted
 
 NO_LOG_DELAY_S: Final = 1.0
+MAX_TELLS: Final = 3
 Result = StepCompleted | StepFailed
 
 
@@ -65,7 +66,7 @@ def begin(runner: Runner, job: Delivered, *, retry_of: int = 0) -> Flow[Begun | 
     """
     call = job.call
     view, attempt = View(call.task, call.last, call.n, call.first, call.head, call.v), retry_of + 1
-    fresh = retry_of > 0 or call.again or call.head.cancel or call.head.phase != "running"
+    fresh = retry_of > 0 or call.again
     while True:
         if fresh:
             entries: tuple[Entry, ...] = yield ReadAfter(call.task, max(0, call.first - 1), 0)
@@ -101,6 +102,27 @@ def finish(runner: Runner, job: Delivered, view: View, outcome: Result) -> Flow[
             return Ack()
 
 
+def look(job: Delivered, view: View) -> Flow[bool]:
+    """E2: whether the call is still this runner's to make, by what came after its start."""
+    entries: tuple[Entry, ...] = yield ReadAfter(job.call.task, view.seq, 0)
+    ended = bool(entries) and view_of(entries[-1]).head.phase == "ended"
+    return not ended and not _went_on(entries, job.call.step)
+
+
+def tell(runner: Runner, view: View, progress: StepProgress) -> Flow[View | None]:
+    """How far a call has come, which is worth a few tries and no more; None once there is nobody to tell."""
+    for _ in range(MAX_TELLS):
+        if view.head.phase == "ended" or view.head.cancel:
+            return None
+        result = yield from append(view, runner.writer, (event(progress),))
+        if not result.view.exists or _overtaken(result, progress.step):
+            return None
+        view = result.view
+        if result.stored:
+            break
+    return view
+
+
 def _settled(runner: Runner, job: Delivered, view: View, progress: _Progress, retry_of: int) -> Flow[Verdict | None]:
     """T1: what leaves nothing to begin; None if the call is to be made."""
     if view.head.phase == "ended" or progress.ended is not None:
@@ -126,9 +148,13 @@ def _settled(runner: Runner, job: Delivered, view: View, progress: _Progress, re
 
 def _overtaken(result: Appended, step: str) -> bool:
     """Whether somebody else went on with the call after this start, whose acknowledgement was lost."""
-    return result.view.head.phase == "ended" or any(
+    return result.view.head.phase == "ended" or _went_on(result.news, step)
+
+
+def _went_on(entries: Iterable[Entry], step: str) -> bool:
+    return any(
         isinstance(one.data, StepStarted | StepCompleted | StepFailed) and one.data.step == step
-        for entry in result.news
+        for entry in entries
         for one in entry.commit.events
     )
 

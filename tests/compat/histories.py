@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from mesh.agents.app import Mesh
 from mesh.agents.context import Context, TaskInfo
+from mesh.agents.deltas import Source, Teller
 from mesh.agents.emits import Emits
 from mesh.log.head import View, next_commit
 from mesh.log.journal import Journal
@@ -97,6 +98,12 @@ class History:
 
     async def tell(self, text: str, offset: int) -> None:
         """Nobody listens."""
+
+    def teller(self, source: Source) -> Teller:
+        raise AssertionError("there is no model")
+
+    def attempt(self, step: str) -> int:
+        return 1
 
     def soon(self) -> None:
         """It rides with the next commit."""

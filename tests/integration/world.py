@@ -43,11 +43,18 @@ class World(LocalMesh):
         """Other settings for services started from now on."""
         self.settings = msgspec.structs.replace(self.settings, **changes)
 
+    def give(self, **config: Any) -> None:
+        """Further keywords of the `ServiceConfig` of services started from now on."""
+        self._config.update(config)
+
     async def router(self) -> Serving:
         return await self.start("router")
 
     async def executor(self, app: Mesh, version: str = "1") -> Serving:
         return await self.start("executor", app=app, app_version=version)
+
+    async def runner(self, app: Mesh) -> Serving:
+        return await self.start("tool-runner", app=app)
 
     async def serve(self, app: Mesh) -> Serving:
         """A router and one executor."""
@@ -82,7 +89,7 @@ class World(LocalMesh):
 
     async def queue_is_empty(self) -> bool:
         """Whether no command is left: nothing circles, nothing was forgotten (timers aside)."""
-        for kind in ("submit", "run", "signal", "ended", "fired"):
+        for kind in ("submit", "run", "call", "signal", "ended", "fired"):
             if await self.queued(kind):
                 return False
         return True
@@ -116,11 +123,16 @@ class World(LocalMesh):
 
 
 def told_text(tail: list[TaskEvent]) -> str:
-    """The text that a tail told, less what it took back."""
-    text = ""
+    """The text that a tail told, less what it took back; what a model thought and called is no text."""
+    pieces: list[tuple[tuple[str, int], str]] = []
     for event in tail:
         if event.type == "text":
-            text += event.data.text
+            pieces += [
+                ((event.data.step, event.data.part), one) for one in event.data.text if event.data.kind == "text"
+            ]
         elif event.type == "text.discarded":
-            text = text[: -event.data.length]
-    return text
+            part = (event.data.step, event.data.part)
+            mine = [index for index, (of, _) in enumerate(pieces) if of == part]
+            for index in reversed(mine[-event.data.length :]):
+                del pieces[index]
+    return "".join(text for _, text in pieces)

@@ -18,7 +18,23 @@ from schemas.envelope import VERSION, event
 from schemas.step import StepCompleted, StepFailed
 from schemas.task import TaskSuspended
 from services.tool_runner.rules import Begun, Delivered, Runner
-from tests.model.parts import DONE, FAILED, HELD, NAMES, TOLD, At, Do, Effect, Follow, Idle, Process, Stamp, Tool, Tools
+from tests.model.parts import (
+    DONE,
+    DRAIN,
+    FAILED,
+    HELD,
+    NAMES,
+    TOLD,
+    At,
+    Do,
+    Effect,
+    Follow,
+    Idle,
+    Process,
+    Stamp,
+    Tool,
+    Tools,
+)
 
 
 class Stop(Exception):
@@ -95,8 +111,8 @@ def wait_for_calls(play: Handler, awaited: tuple[str, ...]) -> Process:
     """Waits for these results; after a while suspends, unless one came that the owner has not looked at yet."""
     while any(key not in play.journal.results for key in awaited):
         news = yield Idle(play.task, play.seen, play.owner.claim, play.owner.view, frozenset(play.called))
-        if news == TOLD:
-            raise Stop(TOLD)
+        if news in (TOLD, DRAIN):
+            raise Stop(news)
         if news != HELD:
             play.hear(news)
             play.heed()

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from mesh.log.head import TOOL_RUNNER
+from mesh.log.head import EXECUTOR
 from mesh.log.ops import Ack, Append, Drop, Message, Nak, Perform, Publish, Read, ReadAfter, ReadFirst, Tell
 from schemas import error as codes
 from schemas import step, task
@@ -40,6 +40,7 @@ from tests.model.scenario import Scenario
 from tests.model.tables import Answer, Done, Process, Sent
 
 MAX_DELIVERED = 9
+UNCLAIMED = "executor/-"
 
 
 class Budget(IntEnum):
@@ -135,28 +136,32 @@ class Moves:
     ) -> list[int]:
         """The process that a delivery starts; -1 if it is over at once."""
         log = logs[self.tables.tasks.index(self.tables.sent(message).task)]
-        delivered = self._count(role, message, log, groups)
-        key = (role, message, version, log, delivered)
+        counts = self._counts(role, message, log, groups)
+        key = (role, message, version, log, *counts)
         begun = self._begun.get(key)
         if begun is None:
-            history = self.tables.histories.start(str(version), delivered)
-            begun = self._begun[key] = [self._settle(Process(role, message, history), log)]
+            histories = [self.tables.histories.start(str(version), count) for count in counts]
+            begun = self._begun[key] = [self._settle(Process(role, message, history), log) for history in histories]
         return begun
 
-    def _count(self, role: int, message: int, log: int, groups: tuple[tuple[int, ...], ...]) -> int:
-        """The delivery count of a run command or a call.
+    def _counts(self, role: int, message: int, log: int, groups: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+        """The delivery counts that a run command or a call may have now.
 
-        Only that it grows matters, so it goes on from the highest in sight.
-        Late workers that give back what they hold could make it grow for ever; from the limit on it stands still.
+        Only that a count grows matters, so it goes on from the highest in sight; of a copy that the log does not name
+        it may also be higher than that of the copy named there. Late workers that give back what they hold could make
+        it grow for ever; from the limit on it stands still.
         """
         if not role:
-            return 1
+            return (1,)
         t = self.tables
         head = t.logs.heads[log]
         seen = [head.delivery] if head.cover == t.seq(message) else []
-        seen += t.logs.deliveries(log, t.seq(message))
+        seq, body = t.seq(message), t.sent(message).body
+        starts = t.logs.starts[log]
+        seen += [one.delivery for one in starts if one.cover == seq]
         seen += [t.delivered_of[p] for group in groups for p in group if t.message_of[p] == message]
-        return min(MAX_DELIVERED, max(seen, default=0) + 1)
+        others = [one.delivery for one in starts if isinstance(body, Call) and one.step == body.step]
+        return tuple(sorted({min(MAX_DELIVERED, max(some, default=0) + 1) for some in (seen, seen or others)}))
 
     def well_ended(self, log: int, facts: int) -> bool:
         """Whether a task ended and all was said that its end asks for."""
@@ -214,15 +219,18 @@ class Moves:
         """
         if isinstance(op, Idle | Effect):
             seen = op.view.seq
-        elif isinstance(op, Append) and op.commit.by == TOOL_RUNNER:
+        elif isinstance(op, Append) and (op.commit.by == UNCLAIMED or not op.commit.by.startswith(EXECUTOR)):
             seen = op.expected
+        elif isinstance(op, Done):
+            seen = 0
         else:
             return process
         line = self.tables.logs.lines[log]
         if seen >= len(line):
             return process
-        delivered = self.tables.histories.delivered(process.history)
-        key = (process.role, process.message, delivered, op, line[seen])
+        histories = self.tables.histories
+        dirty, delivered = histories.dirty[process.history], histories.delivered(process.history)
+        key = (process.role, process.message, delivered, dirty, op, line[seen])
         return process._replace(history=self._alikes.setdefault(key, process.history))
 
     def _append(self, process: Process, op: Append, log: int) -> list[Move]:
@@ -363,6 +371,8 @@ class Moves:
             moves.append(Move(f"{name}: hears of news", self._next(process, log, ("after", log, -1))))
         told = self._next(process, log, ("value", TOLD))
         moves.append(Move(f"{name}: sees the broadcast", told, needs=self.tables.fact(TOLD)))
+        drain = self._next(process, log, ("value", DRAIN))
+        moves.append(Move(f"{name}: DRAIN", drain, cost=Budget.DRAINS, helps=False))
         return moves
 
     def _matters(self, op: Idle, log: int) -> bool:
@@ -370,7 +380,8 @@ class Moves:
         head, entries = self.tables.logs.heads[log], self.tables.logs.entries[log]
         if head.cancel or head.phase != "running" or head.claim != op.claim:
             return True
-        return any(e.type in (step.COMPLETED, step.FAILED) for entry in entries[op.after :] for e in entry.commit.events)
+        news = [each for entry in entries[op.after :] for each in entry.commit.events]
+        return any(each.type in (step.COMPLETED, step.FAILED) for each in news)
 
     def _effect(self, process: Process, op: Effect, log: int) -> list[Move]:
         """A tool runs, or is stopped: by a tick that shows the end or a cancel, or by the broadcast (T4)."""
@@ -385,12 +396,12 @@ class Moves:
         made = Move(f"{name}: PERFORM '{key}'", facts=did, once=did, violation=wrong, blames=blames)
         moves = []
         if not op.tool.hangs:
-            moves.append(replace(made, process=self._next(process, log, ("value", DONE))))
+            moves.append(replace(made, process=self._next(process, log, ("made", DONE))))
         if op.attempt < op.tool.tries:
             moves.append(
-                replace(made, label=f"{made.label} in vain", process=self._next(process, log, ("value", FAILED)))
+                replace(made, label=f"{made.label} in vain", process=self._next(process, log, ("made", FAILED)))
             )
-        stopped = replace(made, process=self._next(process, log, ("value", STOPPED)), violation=None, blames="")
+        stopped = replace(made, process=self._next(process, log, ("made", STOPPED)), violation=None, blames="")
         if head.phase == "ended" or head.cancel:
             moves.append(replace(stopped, label=f"{name}: a tick stops '{key}'"))
         moves.append(replace(stopped, label=f"{name}: the broadcast stops '{key}'", needs=self.tables.fact(TOLD)))

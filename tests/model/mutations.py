@@ -47,8 +47,8 @@ class Bend:
 def bent(flow: Callable[..., Process], bend: Callable[..., Bend]) -> Callable[..., Process]:
     """The flow as this bend makes it."""
 
-    def run(*args: Any) -> Process:
-        bending, inner, answer = bend(*args), flow(*args), None
+    def run(*args: Any, **more: Any) -> Process:
+        bending, inner, answer = bend(*args), flow(*args, **more), None
         while True:
             try:
                 op = inner.send(answer)

@@ -148,7 +148,7 @@ class Follow(Struct, frozen=True):
 
 
 class Idle(Struct, frozen=True):
-    """Wait for others: until news come after `after`, or for a while. → tuple[Entry, ...] | HELD | TOLD
+    """Wait for others: until news come after `after`, or for a while. → tuple[Entry, ...] | HELD | TOLD | DRAIN
 
     `claim`, `view` and `called` are all else that the owner's further way depends on.
     """

@@ -17,11 +17,11 @@ from mesh.log.head import Entry
 from mesh.log.ops import UNKNOWN, Conflict, Stored
 from schemas import step
 from schemas.envelope import Commit, Head
-from schemas.step import StepCompleted
+from schemas.step import StepCompleted, StepStarted
 from tests.model.parts import MINE
 
 K = TypeVar("K", bound=Hashable)
-WRITES = frozenset({"stored", "unknown", "none", "performed"})
+WRITES = frozenset({"stored", "unknown", "none", "performed", "made"})
 
 
 class Table(Generic[K]):
@@ -48,7 +48,7 @@ class Logs:
         self.heads: list[Head] = [Head()]
         self.covers: list[frozenset[int]] = [frozenset()]
         self.lines: list[tuple[int, ...]] = [(0,)]
-        self.delivered: list[dict[int, list[int]]] = [{}]
+        self.starts: list[tuple[StepStarted, ...]] = [()]
 
     def add(self, log: int, commit: Commit) -> int:
         """The log that this commit makes of that one."""
@@ -60,14 +60,10 @@ class Logs:
             self.entries.append((*entries, Entry(len(entries) + 1, commit)))
             self.heads.append(commit.head)
             self.lines.append((*self.lines[log], number))
-            starts = {e.data.cover: [e.data.delivery] for e in commit.events if e.type == step.STARTED}
-            self.delivered.append(self.delivered[log] | starts)
-            self.covers.append(self.covers[log] | {commit.head.cover, *starts})
+            starts = [each.data for each in commit.events if each.type == step.STARTED]
+            self.starts.append((*self.starts[log], *starts))
+            self.covers.append(self.covers[log] | {commit.head.cover} | {one.cover for one in starts})
         return number
-
-    def deliveries(self, log: int, seq: int) -> list[int]:
-        """The deliveries of this call that a start in the log names."""
-        return self.delivered[log].get(seq, [])
 
     def newest(self, log: int, lost: int = -1) -> Entry | None:
         entries = self.entries[log]

@@ -8,6 +8,7 @@ from typing import Any
 
 from mesh.agents.app import Mesh
 from mesh.agents.context import Context, TaskInfo
+from mesh.agents.deltas import Source, Teller
 from mesh.agents.emits import Emits
 from mesh.errors import TaskCancelled
 from mesh.log.journal import Journal
@@ -92,6 +93,12 @@ class MemoryRecorder:
 
     async def tell(self, text: str, offset: int) -> None:
         self.log.told.append((offset, text))
+
+    def teller(self, source: Source) -> Teller:
+        raise AssertionError("there is no model")
+
+    def attempt(self, step: str) -> int:
+        return 1
 
     def soon(self) -> None:
         """The tests commit at once or with the next step."""
