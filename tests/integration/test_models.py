@@ -59,7 +59,10 @@ class Stalling:
 async def serve(world: World, app: Mesh, model: Model | None = None) -> Serving:
     """A router, a tool runner if the app has tools, and the executor, which asks this model."""
     world.give(models=model)
-    return await world.serve(app)
+    await world.router()
+    if app.tools:
+        await world.runner(app)
+    return await world.executor(app)
 
 
 async def outcome(world: World, agent: str, input: Any = "hi") -> Outcome:

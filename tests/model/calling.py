@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from mesh.log.head import Entry
+from mesh.log.head import Entry, View
 from mesh.log.journal import WAITING, Journal
-from mesh.log.ops import Calls, Commits, Message, Publish
+from mesh.log.ops import Calls, Commits, Drop, Message, Nak, Publish
 from mesh.log.owner import Owner
 from mesh.log.steps import Step
 from schemas.command import Call
 from schemas.envelope import VERSION, event
-from schemas.step import StepCompleted, StepFailed
+from schemas.step import StepCompleted, StepFailed, StepProgress
 from schemas.task import TaskSuspended
 from services.tool_runner.rules import Begun, Delivered, Runner
 from tests.model.parts import (
@@ -23,6 +23,7 @@ from tests.model.parts import (
     DRAIN,
     FAILED,
     HELD,
+    LEFT,
     NAMES,
     TOLD,
     At,
@@ -30,6 +31,7 @@ from tests.model.parts import (
     Effect,
     Follow,
     Idle,
+    Lapse,
     Process,
     Stamp,
     Tool,
@@ -145,21 +147,29 @@ def make_call(site: Any, task: str, call: Call, at: At) -> Process:
         begun = yield from site.flows.begin(runner, job, retry_of=retry_of)
         if not isinstance(begun, Begun):
             return begun
-        said = yield from site.flows.effect(tool, begun)
+        stale = yield Lapse(task)
+        if stale and not (yield from site.flows.look(job, begun.view)):
+            return Drop()
+        view = begun.view
+        if tool.tells:
+            view = (yield from site.flows.tell(runner, view, StepProgress(step=tool.key))) or view
+        said = yield from site.flows.effect(tool, view, begun.attempt, max(begun.view.seq, stale))
         if said is FAILED and begun.attempt < tool.tries:
             retry_of = begun.attempt
             continue
+        if said is LEFT and not tool.once:
+            return Nak()
         outcome: StepCompleted | StepFailed
         if said == DONE:
             outcome = StepCompleted(step=tool.key, attempt=begun.attempt)
         else:
             outcome = StepFailed(step=tool.key, attempt=begun.attempt, error=said)
-        return (yield from site.flows.finish(runner, job, begun.view, outcome))
+        return (yield from site.flows.finish(runner, job, view, outcome))
 
 
-def effect(tool: Tool, begun: Begun) -> Process:
+def effect(tool: Tool, view: View, attempt: int, seen: int) -> Process:
     """The tool itself."""
-    return (yield Effect(tool, begun.view, begun.attempt))
+    return (yield Effect(tool, view, attempt, seen))
 
 
 def _wanted(tool: Tool) -> Step:

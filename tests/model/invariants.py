@@ -15,7 +15,7 @@ from schemas.command import Call, Run
 from schemas.envelope import Commit, Event, Head
 from schemas.signal import TaskSignal
 from services.router.rules import MAX_SIGNAL_WAITS, Order
-from tests.model.parts import FAILED, STOPPED
+from tests.model.parts import FAILED, LEFT, STOPPED
 from tests.model.tables import Sent
 
 
@@ -174,7 +174,11 @@ def check_ack(sent: Sent, seq: int, entries: tuple[Entry, ...], waits: int) -> s
 def given_up(commit: Commit) -> tuple[str, str]:
     """The call that this commit declares over without its having been made, and what only a fault may cause."""
     for each in commit.events:
-        if each.type == step.FAILED and each.data.error not in (STOPPED, FAILED) and commit.by.startswith(TOOL_RUNNER):
+        if (
+            each.type == step.FAILED
+            and each.data.error not in (STOPPED, FAILED, LEFT)
+            and commit.by.startswith(TOOL_RUNNER)
+        ):
             canceled = each.data.error.code == codes.TOOL_FAILED
             return each.data.step, "" if canceled else f"'{each.data.step}' has an unknown outcome"
     return "", ""

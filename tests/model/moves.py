@@ -23,6 +23,7 @@ from tests.model.parts import (
     FAILED,
     FRESH,
     HELD,
+    LEFT,
     STOPPED,
     TOLD,
     Dies,
@@ -31,6 +32,7 @@ from tests.model.parts import (
     Hangs,
     Idle,
     InQueue,
+    Lapse,
     Look,
     Tick,
     Verb,
@@ -96,7 +98,7 @@ class Moves:
         self.scenario = scenario
         self.tables = Registers(scenario)
         self._known: dict[tuple[int, int], list[Move]] = {}
-        self._begun: dict[tuple[int, int, int, int, int], list[int]] = {}
+        self._begun: dict[tuple[int, ...], list[int]] = {}
         self._ended: dict[int, int] = {}
         self._alikes: dict[Any, int] = {}
         self._kinds: dict[type, Callable[[Process, Any, int], list[Move]]] = {
@@ -112,6 +114,7 @@ class Moves:
             Hangs: self._hangs,
             Follow: self._follow,
             Idle: self._idle,
+            Lapse: self._lapse,
             Effect: self._effect,
             Dies: self._dies,
             InQueue: self._in_queue,
@@ -206,6 +209,8 @@ class Moves:
             elif isinstance(op, ReadAfter) and kind in ("conflict", "stored", "after"):
                 answer = ("after", log, process.lost)
                 process = process._replace(lost=-1)
+            elif isinstance(op, ReadAfter) and kind == "stale":
+                answer = ("after", log, process.lost)
             elif isinstance(op, Read | ReadAfter) and kind in ("start", "after"):
                 answer = ("read" if isinstance(op, Read) else "after", log, process.lost)
             else:
@@ -218,7 +223,7 @@ class Moves:
         Only for operations that say, with what was read of the log, all that its further way depends on.
         """
         if isinstance(op, Idle | Effect):
-            seen = op.view.seq
+            seen = op.view.seq if isinstance(op, Idle) else max(op.view.seq, op.seen)
         elif isinstance(op, Append) and (op.commit.by == UNCLAIMED or not op.commit.by.startswith(EXECUTOR)):
             seen = op.expected
         elif isinstance(op, Done):
@@ -383,13 +388,22 @@ class Moves:
         news = [each for entry in entries[op.after :] for each in entry.commit.events]
         return any(each.type in (step.COMPLETED, step.FAILED) for each in news)
 
+    def _lapse(self, process: Process, op: Lapse, log: int) -> list[Move]:
+        """E2 for a runner: one whose delivery was handed to somebody else looks at the log."""
+        name = self._name(process)
+        stale = ("stale", len(self.tables.logs.entries[log]))
+        moves = [Move(f"{name}: looks whether the call is still its own", self._next(process, log, stale))]
+        if not process.late:
+            moves.append(Move(f"{name}: its start is fresh", self._next(process, log, ("value", 0))))
+        return moves
+
     def _effect(self, process: Process, op: Effect, log: int) -> list[Move]:
         """A tool runs, or is stopped: by a tick that shows the end or a cancel, or by the broadcast (T4)."""
         name, entries, head = self._name(process), self.tables.logs.entries[log], self.tables.logs.heads[log]
         key = op.tool.key
         if op.tool.kills:
             return [Move(f"{name}: is killed by '{key}'", used=1)]
-        seen = invariants.has_result(entries[: op.view.seq], key)
+        seen = invariants.has_result(entries[: op.seen], key)
         wrong = f"invariant 2: tool '{key}' is made by a runner that has seen its result" if seen else None
         did = self.tables.fact(f"did {key}") if op.tool.once else 0
         blames = "a tool is made after its result" if invariants.has_result(entries, key) else ""
@@ -405,6 +419,8 @@ class Moves:
         if head.phase == "ended" or head.cancel:
             moves.append(replace(stopped, label=f"{name}: a tick stops '{key}'"))
         moves.append(replace(stopped, label=f"{name}: the broadcast stops '{key}'", needs=self.tables.fact(TOLD)))
+        left = self._next(process, log, ("made", LEFT))
+        moves.append(replace(stopped, label=f"{name}: LEAVES '{key}'", process=left, cost=Budget.DRAINS, helps=False))
         return moves
 
     def _hangs(self, process: Process, op: Hangs, log: int) -> list[Move]:

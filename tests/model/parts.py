@@ -23,6 +23,7 @@ MINE = "mine"
 FRESH, TOLD, DRAIN, HELD, DONE = "fresh", "told", "drain", "held", "done"
 STOPPED = Error(code="tool_failed", message="stopped")
 FAILED = Error(code="tool_failed", message="failed")
+LEFT = Error(code="tool_outcome_unknown", message="cut off")
 Process = Generator[Any, Any, Any]
 
 
@@ -60,11 +61,15 @@ class Poison:
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool call; `once` must not be repeated, `tries` are attempts by policy, it may hang or kill its runner."""
+    """A tool call; `once` must not be repeated, `tries` are attempts by policy, it may hang or kill its runner.
+
+    One that `tells` says once how far it has come.
+    """
 
     key: str
     once: bool = False
     tries: int = 1
+    tells: bool = False
     hangs: bool = False
     kills: bool = False
 
@@ -160,9 +165,16 @@ class Idle(Struct, frozen=True):
     called: frozenset[str]
 
 
+class Lapse(Struct, frozen=True):
+    """Whether a runner still has its delivery for all it knows: 0, or how long the log is by now. → int"""
+
+    task: str
+
+
 class Effect(Struct, frozen=True):
-    """A runner makes its call, having seen the log as `view`. → DONE | FAILED | STOPPED"""
+    """A runner makes its call, having seen the log up to `seen`. → DONE | FAILED | STOPPED | LEFT"""
 
     tool: Tool
     view: View
     attempt: int
+    seen: int

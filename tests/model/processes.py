@@ -21,7 +21,7 @@ from schemas.envelope import VERSION, event
 from schemas.signal import Answer, TaskSignal
 from schemas.task import MessageReceived, TaskCanceled, TaskCompleted, TaskSuspended
 from services.router import rules
-from services.tool_runner.rules import begin, finish
+from services.tool_runner.rules import begin, finish, look, tell
 from tests.model import calling
 from tests.model.parts import (
     DRAIN,
@@ -289,4 +289,6 @@ class Flows:
     make: Callable[..., Process] = calling.make_call
     begin: Callable[..., Process] = begin
     effect: Callable[..., Process] = calling.effect
+    look: Callable[..., Process] = look
+    tell: Callable[..., Process] = tell
     finish: Callable[..., Process] = finish

@@ -202,8 +202,8 @@ CASES |= {
     ),
     "two tool calls at once on two runners": (
         replace(ONE_CALL, program=(Tools((LOOK_UP, CHARGE)),)),
-        (PAUSE,),
-        (CRASH, LOST),
+        (Faults(),),
+        (CRASH, PAUSE, LOST),
     ),
     "a tool call beside a step": (
         replace(ONE_CALL, program=(Tools((CHARGE,), beside=LOOK),)),
@@ -217,6 +217,11 @@ CASES |= {
     ),
     "a tool that is tried again by policy": (
         replace(ONE_CALL, program=(Tools((Tool("again", tries=2),)),)),
+        (CRASH, PAUSE, LOST),
+        (CRASH_PAUSE, CRASH_LOST, PAUSE_LOST),
+    ),
+    "a tool that tells how far it has come": (
+        replace(ONE_CALL, program=(Tools((Tool("tells", tells=True),)),)),
         (CRASH, PAUSE, LOST),
         (CRASH_PAUSE, CRASH_LOST, PAUSE_LOST),
     ),
@@ -247,8 +252,8 @@ CASES |= {
     ),
     "a deadline while a tool hangs": (
         replace(ONE_CALL, client=(submit(deadline=True),), program=(HANGING,), helping=frozenset({command.DEADLINE})),
-        (CRASH_PAUSE,),
-        (CRASH_LOST, PAUSE_LOST),
+        (CRASH, PAUSE, LOST),
+        (CRASH_PAUSE, CRASH_LOST, PAUSE_LOST),
     ),
     "a message while a tool runs": (
         replace(ONE_CALL, client=(submit(), steer("x")), program=(Tools((LOOK_UP,)), Wait(1)), runners=1),
@@ -260,10 +265,15 @@ CASES |= {
         (Faults(drains=1, crashes=1),),
         (Faults(drains=1, pauses=1, crashes=1),),
     ),
+    "drain of a runner while its tool runs": (
+        replace(ONE_CALL, program=(Tools((LOOK_UP,)),)),
+        (Faults(drains=2),),
+        (Faults(drains=1, pauses=1), Faults(drains=1, crashes=1)),
+    ),
     "a log that is not there for once while a tool runs": (
         ONE_CALL,
-        (Faults(blanks=1, crashes=1), Faults(blanks=1, lost_acks=1)),
-        (Faults(blanks=2, crashes=1),),
+        (Faults(blanks=1, crashes=1),),
+        (Faults(blanks=1, lost_acks=1), Faults(blanks=2, crashes=1)),
     ),
     "reconciled after a purge while a tool runs": (
         replace(ONE_CALL, runners=1, reconciler=True),

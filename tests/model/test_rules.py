@@ -276,8 +276,8 @@ def test_without_T1_a_call_whose_runner_died_is_made_again_although_it_must_not_
 
 
 def test_without_T1_a_call_that_was_published_again_is_made_twice() -> None:
-    fails(replace(CALL, faults=CRASH), "invariant 3", begin=t.believes_every_call_new)
-    fails(replace(CALL, faults=CRASH), "invariant 3", call=t.forgets_what_it_owes)
+    fails(replace(CALL, faults=CRASH), "invariant", begin=t.believes_every_call_new)
+    fails(replace(CALL, faults=CRASH), "invariant", call=t.forgets_what_it_owes)
 
 
 def test_without_T1_a_runner_whose_start_was_overtaken_makes_a_call_that_has_its_result() -> None:
@@ -285,8 +285,12 @@ def test_without_T1_a_runner_whose_start_was_overtaken_makes_a_call_that_has_its
     fails(scenario, "invariant 2", begin=m.bent(tools.begin, t.MindsNobody))
 
 
+def test_without_E2_a_late_runner_makes_a_call_that_has_its_result() -> None:
+    fails(replace(LOOK_UP, faults=PAUSE), "invariant 2", look=t.looks_away)
+
+
 def test_without_T1_a_cancel_gives_up_a_call_whose_runner_is_at_it() -> None:
-    scenario = replace(CALL, client=(submit(), cancel()), faults=CRASH)
+    scenario = replace(CALL, client=(submit(), cancel()), faults=Faults(drains=1))
     fails(scenario, "is given up", begin=t.cancels_first)
 
 
@@ -328,7 +332,7 @@ def test_without_R7_a_call_is_lost_with_the_owner_that_asked_for_it() -> None:
 
 def test_without_R6_an_owner_that_is_out_publishes_a_call_that_is_made_twice() -> None:
     scenario = replace(CALL, executors=2, faults=PAUSE)
-    fails(scenario, "invariant 3", publish=t.publishes_when_fenced)
+    fails(scenario, "invariant", publish=t.publishes_when_fenced)
 
 
 def test_without_X4_a_call_is_begun_after_the_cancel() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from mesh.log.head import Entry, view_of
+from mesh.log.head import Entry, View, view_of
 from mesh.log.journal import WAITING, Journal
 from mesh.log.ops import Calls, Message, Publish, ReadAfter
 from mesh.log.owner import Fenced
@@ -113,19 +113,25 @@ def performs_before_its_start(site: Any, task: str, call: Call, at: At) -> Proce
     verdict = yield from rules._settled(runner, job, view, rules._progress(entries, call.step), 0)
     if verdict is not None:
         return verdict
-    yield Effect(tool, view, 1)
+    yield Effect(tool, view, 1, view.seq)
     begun = yield from rules.begin(runner, job)
     if not isinstance(begun, Begun):
         return begun
     return (yield from rules.finish(runner, job, begun.view, StepCompleted(step=call.step)))
 
 
-def runs_to_its_end(tool: Tool, begun: Begun) -> Process:
+def runs_to_its_end(tool: Tool, view: View, attempt: int, seen: int) -> Process:
     """A runner without T4: it does not notice that nobody wants the result any more."""
     if tool.hangs:
-        yield Tick(begun.view.task, 10**6)
-    yield Effect(tool, begun.view, begun.attempt)
+        yield Tick(view.task, 10**6)
+    yield Effect(tool, view, attempt, seen)
     return DONE
+
+
+def looks_away(job: Delivered, view: View) -> Process:
+    """A runner without E2: late, it does not heed what it reads."""
+    yield from rules.look(job, view)
+    return True
 
 
 def calls_once(journal: Journal, wanted: Step) -> Process:
@@ -187,5 +193,3 @@ def publishes_whatever_was_asked(play: calling.Handler, op: Calls) -> Process:
 def reads_nothing_on(play: calling.Handler) -> Process:
     """An owner that suspends over what it has appended over."""
     yield from ()
-
-
