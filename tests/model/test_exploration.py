@@ -187,7 +187,7 @@ CASES |= {
     "a tool call that must not be repeated": (
         ONE_CALL,
         (CRASH_PAUSE, CRASH_LOST, Faults(crashes=2)),
-        (PAUSE_LOST, ALL, Faults(pauses=2, crashes=1)),
+        (CRASH_PAUSE, PAUSE_LOST, Faults(pauses=2, crashes=1)),
     ),
     "a tool call with two executors": (replace(ONE_CALL, executors=2), (CRASH, PAUSE, LOST), (CRASH_PAUSE, PAUSE_LOST)),
     "a tool call that may be repeated": (
@@ -198,7 +198,7 @@ CASES |= {
     "two tool calls at once": (
         replace(ONE_CALL, program=(Tools((LOOK_UP, CHARGE)),), runners=1),
         (CRASH, LOST),
-        (CRASH_LOST,),
+        (CRASH, LOST, Faults(drains=1)),
     ),
     "two tool calls at once on two runners": (
         replace(ONE_CALL, program=(Tools((LOOK_UP, CHARGE)),)),
@@ -213,7 +213,7 @@ CASES |= {
     "a tool call beside a step, with two executors": (
         replace(ONE_CALL, program=(Tools((CHARGE,), beside=LOOK),), executors=2),
         (PAUSE,),
-        (CRASH_PAUSE,),
+        (CRASH, PAUSE, LOST),
     ),
     "a tool that is tried again by policy": (
         replace(ONE_CALL, program=(Tools((Tool("again", tries=2),)),)),
@@ -238,7 +238,7 @@ CASES |= {
     "cancel while a tool is asked for, runs, or is waited for": (
         replace(ONE_CALL, client=(submit(), cancel()), runners=1),
         (CRASH,),
-        (CRASH_LOST,),
+        (CRASH, LOST),
     ),
     "cancel while a tool hangs": (
         replace(ONE_CALL, client=(submit(), cancel()), program=(HANGING,)),
