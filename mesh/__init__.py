@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mesh.agents.artifacts import Artifact
     from mesh.agents.context import Context, TaskInfo
     from mesh.agents.model_step import Reply
+    from mesh.agents.performing import current_step
     from mesh.client import Client, Result, Task
     from mesh.errors import (
         AppError,
@@ -52,6 +53,7 @@ _HOMES = {
     "mesh.agents.artifacts": ("Artifact",),
     "mesh.agents.context": ("Context", "TaskInfo"),
     "mesh.agents.model_step": ("Reply",),
+    "mesh.agents.performing": ("current_step",),
     "mesh.client": ("Client", "Result", "Task"),
     "mesh.errors": (
         "AppError",
@@ -123,6 +125,7 @@ __all__ = [
     "TooLarge",
     "UnknownTask",
     "Usage",
+    "current_step",
 ]
 
 

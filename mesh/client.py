@@ -16,12 +16,13 @@ from msgspec import Struct
 from mesh.agents.app import Agent
 from mesh.agents.artifacts import Artifact, newest_digest
 from mesh.bus import Bus
-from mesh.errors import BusUnavailable, InvalidInput, NotAMesh, ResultTimeout, TooLarge
+from mesh.errors import BusUnavailable, InvalidInput, ResultTimeout, TooLarge
 from mesh.log.large import restore, spill
 from mesh.log.merge import TaskEvent
 from mesh.log.objects import MeshObjects
 from mesh.log.reading import read_log
 from mesh.log.tail import Tail
+from mesh.probe import require_mesh
 from mesh.subjects import Subjects
 from schemas import signal, task
 from schemas.command import DEFAULT_OWNER, Refusal, Submit, parse_submit
@@ -77,12 +78,11 @@ class _Session:
 
     async def open(self) -> None:
         bus = await Bus.connect(self.url, name=f"client-{secrets.token_hex(3)}", timeout_s=self.timeout_s)
-        if not await bus.has_mesh(self.names):
+        try:
+            await require_mesh(bus, self.names)
+        except BaseException:
             await bus.aclose()
-            raise NotAMesh(
-                f"the NATS server at {self.url} holds no mesh '{self.names.prefix}'",
-                hint="start one there with `mesh service router --server URL`, or a local one with `mesh dev`",
-            )
+            raise
         self._bus = bus
 
     async def aclose(self) -> None:

@@ -130,8 +130,8 @@ def _app(app: AppRecord, workers: int) -> Finding:
 
 async def _dead_letters(bus: Bus, names: Subjects) -> AsyncIterator[Finding]:
     kinds: Counter[str] = Counter()
-    async for message in bus.last_per_subject(names.dead_letters, f"{names.prefix}.dead.>"):
-        kinds[message.subject.split(".")[2]] += 1
+    for subject, count in (await bus.counts(names.dead_letters, names.dead("*", ">"))).items():
+        kinds[subject.split(".")[2]] += count
     for kind, count in sorted(kinds.items()):
         yield Finding(
             "dead letters", "note", f"{kind}: {count}",

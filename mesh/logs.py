@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -17,6 +18,22 @@ from mesh.errors import InvalidInput
 
 VARIABLE = "MESH_LOG_LEVEL"
 LEVELS = ("debug", "info", "warning", "error")
+
+
+class Unbreakable:
+    """Writes to a stream that may be closed by whoever reads it: a lost line must not end a service."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def configure(environ: Mapping[str, str], *, default: str = "info", stream: TextIO | None = None) -> None:
@@ -28,7 +45,8 @@ def configure(environ: Mapping[str, str], *, default: str = "info", stream: Text
     if name not in LEVELS:
         raise InvalidInput(f"{VARIABLE}={name!r} is no level", hint=f"levels are: {', '.join(LEVELS)}")
     level = logging.getLevelNamesMapping()[name.upper()]
-    out = stream or sys.stderr
+    out: TextIO = stream or sys.stderr
+    quiet = cast("TextIO", Unbreakable(out))
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -39,13 +57,17 @@ def configure(environ: Mapping[str, str], *, default: str = "info", stream: Text
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.PrintLoggerFactory(quiet),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(out)
+    handler = logging.StreamHandler(quiet)
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, *last]))
+    foreign = [*shared, structlog.stdlib.ExtraAdder()]
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=foreign, processors=[remove, *last]))
+    # What libraries say below INFO is of no use to an operator; `mesh.bus` logs in the same way, because a caller's
+    # program decides for itself what becomes of the lines of its client.
     logging.basicConfig(handlers=[handler], level=max(level, logging.INFO), force=True)
+    logging.getLogger("mesh").setLevel(level)
 
 
 def colourful(stream: TextIO, environ: Mapping[str, str]) -> bool:

@@ -26,8 +26,9 @@ from schemas.instant import rfc3339
 class ServiceConfig:
     """Everything a service is made from; `app` only for those that serve one.
 
-    `secrets` looks a secret up by name; `observer` is told of everything sent (the crash-point tests); `models` answers
-    model steps instead of what the environment and the app's scripts give.
+    `app_version` goes before the version that the app itself names. `secrets` looks a secret up by name; `observer` is
+    told of everything sent (the crash-point tests); `models` answers model steps instead of what the environment and the
+    app's scripts give.
     """
 
     url: str
@@ -37,6 +38,11 @@ class ServiceConfig:
     secrets: Callable[[str], str | None] = os.environ.get
     observer: Observer | None = None
     models: Model | None = None
+
+    @property
+    def version(self) -> str:
+        """The version of the app, the same for its registry record, its workers and its claims."""
+        return self.app_version or (self.app and self.app.version) or "0"
 
     @property
     def names(self) -> Subjects:

@@ -28,10 +28,7 @@ class Storage(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """One stream; durations in seconds, sizes in bytes, -1 is unlimited.
-
-    With `flush_late` the broker acknowledges before it has written: for what can be derived from the log again.
-    """
+    """One stream; durations in seconds, sizes in bytes, -1 is unlimited."""
 
     name: str
     subjects: tuple[str, ...]
@@ -40,14 +37,12 @@ class Stream:
     allow_direct: bool = True
     deny_delete: bool = False
     no_ack: bool = False
-    flush_late: bool = False
     discard_new: bool = False
     schedules: bool = False
     republish: tuple[str, str] | None = None
     duplicate_window_s: float = 120.0
     max_age_s: float = 0.0
     max_bytes: int = -1
-    max_per_subject: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +84,12 @@ class Definitions:
 def definitions(names: Subjects, *, ack_wait_s: float = 3.0) -> Definitions:
     """What `mesh dev`, `mesh service` and `mesh doctor --apply` create."""
     p = names.prefix
-    work = tuple(f"{p}.{kind}.>" for kind in ("submit", "call", "signal", "ended", "later", "fired"))
+    work = tuple(f"{p}.{kind}.>" for kind in ("submit", "signal", "ended", "later", "fired"))
+    derived = tuple(f"{p}.{kind}.>" for kind in ("run", "call"))
     return Definitions(
         streams=(
             Stream(name=names.work, subjects=work, retention=Retention.WORK_QUEUE, schedules=True),
-            Stream(name=names.runs, subjects=(f"{p}.run.>",), retention=Retention.WORK_QUEUE, flush_late=True),
+            Stream(name=names.runs, subjects=derived, retention=Retention.WORK_QUEUE),
             Stream(
                 name=names.tasks,
                 subjects=(f"{p}.task.>", f"{p}.context.>"),
@@ -136,5 +132,5 @@ def run_consumer(names: Subjects, pool: str, *, ack_wait_s: float = 3.0) -> Cons
 def call_consumer(names: Subjects, pool: str, *, ack_wait_s: float = 3.0) -> Consumer:
     """The consumer that the tool runners of one pool share."""
     return Consumer(
-        stream=names.work, name=f"call_{pool}", filters=(f"{names.prefix}.call.{pool}",), ack_wait_s=ack_wait_s
+        stream=names.runs, name=f"call_{pool}", filters=(f"{names.prefix}.call.{pool}",), ack_wait_s=ack_wait_s
     )

@@ -153,7 +153,7 @@ def parse_submit(agent: str, body: bytes) -> Admission | Refusal:
         keys = _command.decode(body)
     except RecursionError:
         return _refuse(agent, body, f"the body is nested deeper than {MAX_NESTING} levels")
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return _refuse(agent, body, f"the body begins with '{{' but is not a JSON object: {error}")
     return _admit(agent, body, keys)
 

@@ -37,6 +37,7 @@ class Head(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     owner: str = ""
     starts: int = 0
     cancel: bool = False
+    cancel_id: str = ""
     tell: bool = False
     not_apps: tuple[str, ...] = ()
 
@@ -101,8 +102,13 @@ def encode(commit: Commit) -> bytes:
 
 
 def decode(body: bytes) -> Commit:
-    """Reads a commit of any version; raises `msgspec.DecodeError`."""
-    w = _commit.decode(body)
+    """Reads a commit of any version; raises `msgspec.DecodeError`, whatever the bytes."""
+    try:
+        w = _commit.decode(body)
+    except (RecursionError, UnicodeDecodeError) as error:
+        raise msgspec.DecodeError(f"the commit cannot be read: {error}") from error
+    if not w.events:
+        raise msgspec.DecodeError("the commit holds no event")
     return Commit(
         v=w.v, task=w.task, n=w.n, nonce=w.nonce, by=w.by, at=w.at, head=w.head,
         events=tuple([_decode_event(e) for e in w.events]), first=w.first, trace=w.trace,
@@ -114,6 +120,6 @@ def _decode_event(wire: _WireEvent) -> Event:
     if decoder is not None:
         try:
             return Event(wire.type, decoder.decode(wire.data))
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, RecursionError, UnicodeDecodeError):
             pass  # a later version's form of a known type: as good as unknown
     return Event(wire.type, msgspec.Raw(bytes(wire.data)))

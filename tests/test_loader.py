@@ -236,7 +236,9 @@ def test_a_file_of_another_distribution_in_our_package_is_refused(
 
 
 def test_a_checkout_of_this_project_is_no_clash_and_what_is_installed_wins(folder: Path) -> None:
-    write(folder, {"pyproject.toml": '[project]\nname = "nats-agent-mesh"\n', "mesh/__init__.py": "raise AssertionError"})
+    write(
+        folder, {"pyproject.toml": '[project]\nname = "nats-agent-mesh"\n', "mesh/__init__.py": "raise AssertionError"}
+    )
     write(folder, {"services/__init__.py": "raise AssertionError", "fourteen.py": APP + "import mesh\napp = App()"})
     assert isinstance(load("fourteen.py", App), App)
     assert Path(sys.modules["fourteen"].mesh.__file__).parent == loader.OWN_ROOT / "mesh"

@@ -405,8 +405,6 @@ class Context:
 
     def _key(self, name: str) -> str:
         _check_text(name, "a step's name")
-        if not name:
-            raise InvalidInput("a step needs a name")
         return self._replay.key(self._prefix + name)
 
 

@@ -12,6 +12,7 @@ from schemas.task import Usage
 
 MAX_STEP_NAME: Final = 128
 REPLAY_GRACE_S: Final = 1.0
+SHOWN_STEPS: Final = 20
 
 
 class Replay:
@@ -41,7 +42,8 @@ class Replay:
         if not 0 < len(name) <= MAX_STEP_NAME or "\x00" in name:
             raise InvalidInput(f"a step's name, with that of its branch, is 1 to {MAX_STEP_NAME} characters of text")
         count = self._occurrences[name] = self._occurrences.get(name, 0) + 1
-        return name if count == 1 else f"{name}#{count}"
+        escaped = name.replace("#", "##")  # so that no name looks like a second occurrence of another
+        return escaped if count == 1 else f"{escaped}#{count}"
 
     async def check(self, wanted: Step) -> None:
         """A new step may come only when every recorded one has been asked for again.
@@ -74,9 +76,22 @@ class Replay:
             self._caught_up.set()
 
     def _nondeterministic(self, key: str | None) -> Nondeterministic:
-        recorded, asked = list(self._requested), list(self._seen)
+        recorded, asked = _differing(list(self._requested), list(self._seen))
         what = f"asks for step '{key}'" if key else "ended early"
         return Nondeterministic(
             f"the handler {what}, but its log holds other steps: the log has {recorded}, the handler asked for {asked}",
             hint="its code changed while the task was under way: serve the version that began it, or one that fits",
         )
+
+
+def _differing(recorded: list[str], asked: list[str]) -> tuple[str, str]:
+    """Both sequences from just before they part, as a person can read them."""
+    same = next((n for n, (a, b) in enumerate(zip(recorded, asked, strict=False)) if a != b), None)
+    begin = max(0, (min(len(recorded), len(asked)) if same is None else same) - SHOWN_STEPS // 2)
+
+    def shown(steps: list[str]) -> str:
+        rest = len(steps) - begin - SHOWN_STEPS
+        before = f"{begin} steps, then " if begin else ""
+        return f"{before}{steps[begin : begin + SHOWN_STEPS]}" + (f" and {rest} more" if rest > 0 else "")
+
+    return shown(recorded), shown(asked)

@@ -100,7 +100,7 @@ async def _stored_by_bus(bus: Bus, amounts: Amounts, flushed: str) -> list[Row]:
 
     async def publish() -> None:
         for _ in range(share):
-            await bus.publish("bench.plain", _BODY, timeout_s=30.0)
+            await bus.publish("bench.plain", _BODY)
 
     async def publish_in_turn() -> None:
         for _ in range(turns):
@@ -124,7 +124,7 @@ async def _stored_by_bus(bus: Bus, amounts: Amounts, flushed: str) -> list[Row]:
 
 
 async def _append(bus: Bus, subject: str, last: int) -> int:
-    answer = await bus.append(subject, _BODY, expected=last, timeout_s=30.0)
+    answer = await bus.append(subject, _BODY, expected=last)
     assert isinstance(answer, int)
     return answer
 

@@ -10,11 +10,11 @@ from functools import partial
 from typing import Final
 
 from mesh.bench import broker, cancels, reading, stage, tasks, text
-from mesh.bench.loop import run_on_loop
 from mesh.bench.options import WORKLOADS, BenchOptions
 from mesh.bench.report import Report, Row
 from mesh.bus import Bus
 from mesh.errors import InvalidInput, ServerError
+from mesh.runtime.loop import run_on_loop
 
 LIMIT_S: Final = 180.0
 Measure = Callable[[], Awaitable[list[Row]]]

@@ -13,8 +13,8 @@ import sys
 import structlog
 
 from mesh.bench.app import app
-from mesh.bench.loop import run_on_loop
 from mesh.runtime import spare_what_stays
+from mesh.runtime.loop import run_on_loop
 from mesh.service import ServiceConfig, find_service
 
 _STDIN = 0
@@ -22,7 +22,7 @@ _STDIN = 0
 
 async def serve(name: str, url: str) -> None:
     """Serves until standard input ends."""
-    service = find_service(name)(ServiceConfig(url=url, app=app, app_version="1"))
+    service = find_service(name)(ServiceConfig(url=url, app=app))
 
     def read() -> None:
         if not os.read(_STDIN, 1024):

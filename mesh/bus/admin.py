@@ -31,6 +31,15 @@ class _StreamInfo(Struct):
     created: str = ""
 
 
+class _Counts(Struct):
+    subjects: dict[str, int] | None = None
+
+
+class _Counted(Struct):
+    state: _Counts
+    total: int = 0
+
+
 class _ConsumerInfo(Struct):
     config: Config
 
@@ -102,6 +111,16 @@ class Admin:
     async def has_mesh(self, names: Subjects) -> bool:
         """Whether the streams that every task needs are there."""
         return await self.stream(names.work) is not None and await self.stream(names.tasks) is not None
+
+    async def counts(self, stream: str, subject_filter: str) -> dict[str, int]:
+        """How many messages each matching subject has; the broker tells some at a time."""
+        found: dict[str, int] = {}
+        while True:
+            asked = {"subjects_filter": subject_filter, "offset": len(found)}
+            answer = await self._api.require(f"STREAM.INFO.{stream}", asked, _Counted)
+            found |= answer.state.subjects or {}
+            if not answer.state.subjects or len(found) >= answer.total:
+                return found
 
     async def purge(self, stream: str, subject: str) -> None:
         """Remove all messages of a subject."""

@@ -12,7 +12,6 @@ from mesh.bus.inbox import Inbox
 from mesh.errors import BusUnavailable
 
 T = TypeVar("T")
-_TIMEOUT_S = 5.0
 
 
 class Api:
@@ -29,7 +28,7 @@ class Api:
             PermissionDenied: this user may not ask it.
         """
         full = f"$JS.API.{subject}"
-        message = await self._inbox.ask(full, msgspec.json.encode(body) if body else b"", timeout_s=_TIMEOUT_S)
+        message = await self._inbox.ask(full, msgspec.json.encode(body) if body else b"")
         try:
             error = msgspec.json.decode(message.data, type=ErrorOnly).error
             return error if error is not None else msgspec.json.decode(message.data, type=answer)

@@ -12,7 +12,6 @@ from mesh.bus.publish import Publisher
 from mesh.bus.scan import Scan
 from mesh.errors import InvalidInput, MeshError
 
-_TIMEOUT_S = 5.0
 _KEY = re.compile(r"[-/_=A-Za-z0-9]+(\.[-/_=A-Za-z0-9]+)*")
 # A removal leaves a marker for those who watch, and the marker leaves after a while.
 _REMOVAL = {"KV-Operation": "PURGE", "Nats-Rollup": "sub", "Nats-TTL": "60s"}
@@ -28,12 +27,12 @@ class Buckets:
 
     async def put(self, bucket: str, key: str, value: bytes) -> int:
         """Store a value, which starts its time to live anew."""
-        return await self._publisher.publish(_subject(bucket, key), value, headers=None, timeout_s=_TIMEOUT_S)
+        return await self._publisher.publish(_subject(bucket, key), value)
 
     async def fetch(self, bucket: str, key: str) -> bytes | None:
         """The value of a key, or None."""
         subject = f"$JS.API.DIRECT.GET.{bucket_stream(bucket)}.{_subject(bucket, key)}"
-        message: Msg = await self._inbox.ask(subject, b"", timeout_s=_TIMEOUT_S)
+        message: Msg = await self._inbox.ask(subject, b"")
         headers = message.headers or {}
         if "Nats-Sequence" in headers:
             return None if is_removal(headers) else message.data
@@ -43,7 +42,7 @@ class Buckets:
 
     async def remove(self, bucket: str, key: str) -> None:
         """Remove a key; one that is not there is no error."""
-        await self._publisher.publish(_subject(bucket, key), b"", headers=_REMOVAL, timeout_s=_TIMEOUT_S)
+        await self._publisher.publish(_subject(bucket, key), b"", headers=_REMOVAL)
 
     async def keys(self, bucket: str) -> list[str]:
         """The keys that have a value now."""

@@ -44,7 +44,8 @@ class Bus:
 
     Four of them, so that none delays another: *commit* for everything that waits for an answer, *bulk* for what may be
     lost, *objects* for large bodies, *control* for deliveries and live subscriptions. The last three are opened on
-    first use. What cannot be sent now is never sent later: the caller is told instead.
+    first use. What cannot be sent now is never sent later: the caller is told instead. `timeout_s` bounds every single
+    wait for the broker; an append, a publish and a request may have a time of their own.
     """
 
     def __init__(self, url: str, *, name: str, observer: Observer | None, timeout_s: float) -> None:
@@ -109,7 +110,9 @@ class Bus:
         """Call when all connections stand again after a loss."""
         self._on_reconnect.append(callback)
 
-    async def append(self, subject: str, data: bytes, *, expected: int, timeout_s: float = 5.0) -> int | Conflict:
+    async def append(
+        self, subject: str, data: bytes, *, expected: int, timeout_s: float | None = None
+    ) -> int | Conflict:
         """Append to a log if `expected` is still its newest sequence.
 
         No message id is sent: a used one would be answered as stored without being stored.
@@ -123,7 +126,7 @@ class Bus:
         return await self._publisher.append(subject, data, expected=expected, timeout_s=timeout_s)
 
     async def publish(
-        self, subject: str, data: bytes, *, headers: Mapping[str, str] | None = None, timeout_s: float = 5.0
+        self, subject: str, data: bytes, *, headers: Mapping[str, str] | None = None, timeout_s: float | None = None
     ) -> int:
         """Publish and wait until it is stored; answers its stream sequence.
 
@@ -318,6 +321,10 @@ class Bus:
         """When a stream was created, as the broker prints it."""
         return await self._admin.created(stream)
 
+    async def counts(self, stream: str, subject_filter: str) -> dict[str, int]:
+        """How many messages each matching subject has."""
+        return await self._admin.counts(stream, subject_filter)
+
     async def purge(self, stream: str, subject: str) -> None:
         """Remove all messages of a subject."""
         await self._admin.purge(stream, subject)
@@ -376,10 +383,18 @@ class _OnDemand:
 
     async def get(self) -> Link:
         if not self.opened:
-            async with self._opening:
+            try:
+                # Or many who come at once would each wait for the dials of all before them.
+                async with asyncio.timeout(self.link.timeout_s):
+                    await self._opening.acquire()
+            except TimeoutError as error:
+                raise BusUnavailable("the connection did not come in time") from error
+            try:
                 if not self.opened:
                     await self.link.open()
                     if self.on_open:
                         await self.on_open()
                     self.opened = True
+            finally:
+                self._opening.release()
         return self.link

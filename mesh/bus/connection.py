@@ -8,6 +8,7 @@ good on some errors.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import re
 import secrets
@@ -43,11 +44,15 @@ def without_secrets(url: str) -> str:
 
 
 class Link:
-    """One connection to the broker, kept alive until it is closed."""
+    """One connection to the broker, kept alive until it is closed.
+
+    `timeout_s` bounds every wait for the broker: a dial, a round trip, a request that has no time-out of its own.
+    """
 
     def __init__(self, url: str, name: str, *, timeout_s: float) -> None:
         self.url = url
         self.name = name
+        self.timeout_s = timeout_s
         self.inbox = f"{inbox_prefix(name)}.{secrets.token_hex(8)}"
         self._options = DialOptions(
             servers=[part.strip() for part in url.split(",")],
@@ -87,8 +92,10 @@ class Link:
         return self._session
 
     async def wait_connected(self) -> None:
-        """Wait until the link is up."""
+        """Wait until the link is up; raises BusUnavailable if it has been closed for good."""
         while not self.connected:
+            if self._closed:
+                raise BusUnavailable("this connection is closed")
             if self._up.is_set() and self._session is not None:
                 # The client knows of its loss before it tells; waiting without a pause would never let it tell.
                 self._session.lose()
@@ -121,7 +128,10 @@ class Link:
         await session.open(self._inlets)
         self._session = session
         self._up.set()
-        self._supervisor = asyncio.create_task(self._supervise(session), name=f"link {self.name}")
+        # In a context of its own: a link that is opened inside a handler would log that task's id for ever.
+        self._supervisor = asyncio.create_task(
+            self._supervise(session), name=f"link {self.name}", context=contextvars.Context()
+        )
 
     async def aclose(self) -> None:
         """Close for good; what was written goes out first."""
@@ -132,7 +142,7 @@ class Link:
                 await self._supervisor
             self._supervisor = None
         session, self._session = self._session, None
-        self._up.clear()
+        self._up.set()  # whoever waits for the link learns that it is closed
         if session is not None:
             await session.discard()
 
@@ -162,7 +172,7 @@ class Link:
         """Wait until the broker has everything written so far.
 
         Raises:
-            BusUnavailable: the connection broke first.
+            BusUnavailable: the connection broke first, or no answer came in time.
         """
         await self.session.flush()
 
@@ -176,7 +186,7 @@ class Link:
         """Listen to a subject, over reconnects too; the broker has it on return.
 
         Raises:
-            BusUnavailable: there is no connection, or it broke meanwhile.
+            BusUnavailable: there is no connection, it broke meanwhile, or no answer came in time.
             PermissionDenied: this user may not listen there.
         """
         inlet = Inlet(subject, callback, on_gap)
@@ -201,7 +211,7 @@ class Link:
         """Stop listening once everything that is on its way has been taken.
 
         Raises:
-            BusUnavailable: the connection broke first.
+            BusUnavailable: the connection broke first, or no answer came in time.
         """
         self._inlets.discard(inlet)
         await inlet.drain(self.session)

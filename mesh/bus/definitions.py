@@ -38,15 +38,12 @@ def stream_config(stream: Stream) -> Config:
         "duplicate_window": _ns(stream.duplicate_window_s),
         "max_age": _ns(stream.max_age_s),
         "max_bytes": stream.max_bytes,
-        "max_msgs_per_subject": stream.max_per_subject,
         "allow_direct": stream.allow_direct,
         "deny_delete": stream.deny_delete,
         "no_ack": stream.no_ack,
     }
     if stream.schedules:
         config |= {"allow_msg_schedules": True, "allow_msg_ttl": True, "allow_rollup_hdrs": True}
-    if stream.flush_late:
-        config["persist_mode"] = "async"
     if stream.republish is not None:
         config["republish"] = {"src": stream.republish[0], "dest": stream.republish[1]}
     return config

@@ -54,11 +54,13 @@ class Inbox:
         subject: str,
         data: bytes,
         *,
-        timeout_s: float,
+        timeout_s: float | None = None,
         headers: Mapping[str, str] | None = None,
         collect: Collect | None = None,
     ) -> Msg:
         """Send a request and wait for its answer, or for the last of several.
+
+        Without a `timeout_s` of its own it has that of its connection.
 
         Raises:
             BusUnavailable: no answer in time, nobody answers this subject, or the connection broke.
@@ -68,7 +70,7 @@ class Inbox:
         loop = asyncio.get_running_loop()
         self._count += 1
         token = str(self._count)
-        deadline = loop.time() + timeout_s
+        deadline = loop.time() + (self._link.timeout_s if timeout_s is None else timeout_s)
         future: asyncio.Future[Msg] = loop.create_future()
         self._waiting[token] = _Waiter(future, subject, deadline, collect)
         try:

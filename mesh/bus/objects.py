@@ -31,7 +31,6 @@ from schemas.object import digest_of, is_digest, named
 CHUNK_BYTES: Final = 128 * 1024
 _WINDOW: Final = 8
 _READ_AHEAD: Final = 16
-_TIMEOUT_S: Final = 5.0
 _TIDY_S: Final = 2.0
 _LOOKS: Final = 20
 _LOOK_S: Final = 0.1
@@ -192,7 +191,7 @@ class ObjectStores:
         upload.digest = named(sha.hexdigest())
 
     async def _send_chunk(self, subject: str, chunk: bytes) -> int:
-        return await self._publisher.publish(subject, chunk, headers=None, timeout_s=_TIMEOUT_S, kind=_UPLOADED)
+        return await self._publisher.publish(subject, chunk, kind=_UPLOADED)
 
     async def _publish_meta(self, bucket: str, upload: _Upload) -> None:
         """Makes the object visible, unless another upload was first."""
@@ -210,7 +209,7 @@ class ObjectStores:
     async def _write_meta(self, meta: _Meta, *, expected: int) -> int | Conflict:
         return await self._publisher.append(
             meta_subject(meta.bucket, _encoded(meta.name)), msgspec.json.encode(meta), expected=expected,
-            timeout_s=_TIMEOUT_S, headers={"Nats-Rollup": "sub"}, kind=_UPLOADED,
+            headers={"Nats-Rollup": "sub"}, kind=_UPLOADED,
         )  # fmt: skip
 
     async def _newest_meta(self, bucket: str, digest: str) -> _Found | None:

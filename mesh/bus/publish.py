@@ -27,8 +27,8 @@ class Publisher:
         data: bytes,
         *,
         expected: int,
-        timeout_s: float,
         headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
         kind: str = "append",
     ) -> int | Conflict:
         """Append if `expected` is still the newest sequence of the subject."""
@@ -47,8 +47,8 @@ class Publisher:
         subject: str,
         data: bytes,
         *,
-        headers: Mapping[str, str] | None,
-        timeout_s: float,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
         kind: str = "publish",
     ) -> int:
         """Publish into whatever stream takes the subject."""
@@ -58,7 +58,7 @@ class Publisher:
         return ack.seq
 
     async def _store(
-        self, kind: str, subject: str, data: bytes, headers: Mapping[str, str] | None, timeout_s: float
+        self, kind: str, subject: str, data: bytes, headers: Mapping[str, str] | None, timeout_s: float | None
     ) -> Ack:
         if self._observer is not None:
             self._observer.before(kind, subject)

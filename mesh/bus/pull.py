@@ -77,9 +77,9 @@ class Puller:
         self._task = asyncio.create_task(self._run(), name=f"pull {self._subject}")
         self._wake.set()
 
-    def release(self, n: int = 1) -> None:
-        """Say that `n` slots are free again."""
-        self.in_flight -= n
+    def release(self) -> None:
+        """Say that a slot is free again."""
+        self.in_flight -= 1
         if self._wanted():
             self._wake.set()
 

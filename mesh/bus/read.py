@@ -21,7 +21,6 @@ from mesh.bus.scan import Scan
 from mesh.errors import BusUnavailable, MeshError
 from schemas.instant import rfc3339
 
-_TIMEOUT_S = 5.0
 _BATCH = 1_000
 _LONG = 500
 _CATCH_UP_TRIES = 50
@@ -51,13 +50,13 @@ class Reader:
         """The newest message of a subject."""
         if leader:
             return await self._newest_of_leader(stream, subject)
-        message = await self._inbox.ask(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", timeout_s=_TIMEOUT_S)
+        message = await self._inbox.ask(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"")
         return _stored(message)
 
     async def get(self, stream: str, seq: int) -> StoredMessage | None:
         """The message at a sequence."""
         body = msgspec.json.encode({"seq": seq})
-        return _stored(await self._inbox.ask(f"$JS.API.DIRECT.GET.{stream}", body, timeout_s=_TIMEOUT_S))
+        return _stored(await self._inbox.ask(f"$JS.API.DIRECT.GET.{stream}", body))
 
     async def read(self, stream: str, subject: str, *, first: int, expected: int, leader: bool) -> list[StoredMessage]:
         """All messages of a literal subject from a sequence on."""
@@ -123,7 +122,7 @@ class Reader:
             return False
 
         body = msgspec.json.encode({"batch": count, "next_by_subj": subject, "seq": max(first, 1)})
-        end = await self._inbox.ask(f"$JS.API.DIRECT.GET.{stream}", body, timeout_s=_TIMEOUT_S, collect=collect)
+        end = await self._inbox.ask(f"$JS.API.DIRECT.GET.{stream}", body, collect=collect)
         headers = end.headers or {}
         status = headers.get("Status")
         if status == "404" or (status == "204" and len(into) == start):

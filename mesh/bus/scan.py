@@ -21,7 +21,6 @@ from mesh.errors import BusUnavailable, MeshError
 _BATCH = 5_000
 _IDLE_S = 10.0
 _SECOND_NS = 1_000_000_000
-_PULL_S = 5.0
 
 
 class Scanned(Struct, frozen=True, gc=False):
@@ -120,7 +119,7 @@ class _Puller:
         body = msgspec.json.encode({"batch": count, "no_wait": True})
         await self._link.publish(self._subject, body, reply=self._inbox)
         try:
-            async with asyncio.timeout(_PULL_S):
+            async with asyncio.timeout(self._link.timeout_s):
                 await self._done
         except TimeoutError as error:
             raise BusUnavailable(f"{self._subject} stopped in the middle") from error

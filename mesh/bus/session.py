@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from mesh.bus.arrival import Msg
+from mesh.bus.tls import tls_for
 from mesh.errors import BusUnavailable, MeshError, PermissionDenied
 
 _log = logging.getLogger(__name__)
@@ -150,24 +151,26 @@ class Session:
         """Wait for a round trip.
 
         Raises:
-            BusUnavailable: the connection broke first.
+            BusUnavailable: the connection broke first, or no answer came in time.
         """
         await self.finish(self.client.flush(timeout=_FLUSH_S))
 
     async def finish(self, exchange: Coroutine[Any, Any, None]) -> None:
-        """Wait for an exchange with pings, which goes on if its caller is cancelled.
+        """Wait for an exchange with pings, which goes on behind a caller that waits no longer.
 
         The client's read loop ends on a pong whose waiter has been cancelled.
 
         Raises:
-            BusUnavailable: the connection broke first.
+            BusUnavailable: the connection broke first, or no answer came in time.
         """
         task = asyncio.create_task(exchange)
         self._exchanges.add(task)
         task.add_done_callback(self._ended)
         if self.lost.is_set():
             task.cancel()
-        await asyncio.wait({task})
+        done, _ = await asyncio.wait({task}, timeout=self._options.timeout_s)
+        if not done:
+            raise BusUnavailable("the broker did not answer in time")
         if task.cancelled() or task.exception() is not None:
             raise BusUnavailable("the connection broke before the broker answered")
 
@@ -211,8 +214,10 @@ class Session:
 
     async def _connect(self) -> None:
         try:
+            tls = await tls_for(self._options.servers)
             await self.client.connect(
                 servers=self._options.servers,
+                tls=tls,
                 name=self._options.name,
                 inbox_prefix=self._options.inbox_prefix,
                 error_cb=self._on_error,

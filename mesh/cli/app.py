@@ -18,8 +18,8 @@ Examples:
 
 \b
 A command finds its mesh by --server, MESH_SERVER, ./.mesh/server.json of a running `mesh dev`, or on
-nats://127.0.0.1:4222. Exit codes: 0 completed, 1 failed or rejected, 2 usage, 3 canceled, 4 waits for input,
-5 mesh unreachable, 130 left by Ctrl-C.
+nats://127.0.0.1:4222. Exit codes: 0 completed, 1 failed or rejected, 2 usage, 3 canceled, 5 mesh unreachable,
+130 left by Ctrl-C, 141 nobody reads the output; 4 is kept for a task that waits for input, which comes later.
 """
 
 app = typer.Typer(

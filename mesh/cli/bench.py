@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,8 +27,18 @@ def bench(
     store: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where temporary stores are made.")] = None,
 ) -> None:
     """Measure a mesh on this machine."""
-    from mesh.bench.__main__ import main
+    from mesh.bench import WORKLOADS, BenchOptions, render, run, to_json
 
-    given = {"--only": only, "--json": json, "--store": store}
-    options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
-    raise typer.Exit(main([*options, *(["--quick"] if quick else [])]))
+    chosen = tuple(only.lower().split(",")) if only else WORKLOADS
+    report = run(BenchOptions(only=chosen, quick=quick, store=store, progress=_say))
+    if json == "-":
+        sys.stdout.buffer.write(to_json(report))
+        return
+    if json:
+        Path(json).write_bytes(to_json(report))
+    sys.stdout.write(render(report))
+
+
+def _say(what: str) -> None:
+    sys.stderr.write(f"{what}\n")
+    sys.stderr.flush()

@@ -16,6 +16,7 @@ from mesh.doctor import Finding, State, examine
 from mesh.errors import InvalidInput
 from mesh.find import LOCAL_URL, named_place
 from mesh.logs import colourful
+from mesh.probe import require_mesh
 from mesh.registry import Registry, read_registry
 from mesh.settings import settings_from
 from mesh.subjects import Subjects
@@ -37,6 +38,7 @@ async def list_agents(*, server: str | None, forget: str | None, json: bool) -> 
     """Prints the registered agents, or removes an app's record; the exit code."""
     names = Subjects(settings_from(os.environ).prefix)
     async with connected_bus(_url(server), "agents") as bus:
+        await require_mesh(bus, names)
         registry = await read_registry(bus, names)
         if forget is not None:
             _check_forgettable(forget, registry)

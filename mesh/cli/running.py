@@ -20,7 +20,7 @@ from mesh.cli.output import Outlet
 from mesh.cli.places import EMBEDDED, found_or_embedded
 from mesh.cli.printer import Follower, JsonPrinter, Printer, TextPrinter
 from mesh.cli.served import Served, load_served
-from mesh.client import Client
+from mesh.client import Client, Task
 from mesh.errors import BusUnavailable, InvalidInput, MeshError
 from mesh.find import Place, has_gone, raise_when_gone
 from mesh.runtime import Fleet, Interrupts, serving
@@ -77,8 +77,7 @@ class _Run:
             self._interrupts.cancelling(asyncio.current_task())
             try:
                 async with self._mesh() as place, Client.connect(place.url, prefix=self._settings.prefix) as client:
-                    await self._submit(client)
-                    return await self._watch(client, place)
+                    return await self._watch(await self._submit(client), place)
             except* BusUnavailable:
                 if not self._can_take_over():
                     raise
@@ -109,20 +108,22 @@ class _Run:
         self._notes.say(f"no --app is given: using the built-in demo app ({how}), agents: {demo.agents}")
         return demo
 
-    async def _submit(self, client: Client) -> None:
-        if not self._submitted:
-            await client.submit(self._request.agent, self._request.input, task_id=self._follower.id)
-            self._submitted = True
-            self._notes.say(f"task {self._follower.id}")
+    async def _submit(self, client: Client) -> Task:
+        if self._submitted:
+            return client.task(self._follower.id)
+        task = await client.submit(self._request.agent, self._request.input, task_id=self._follower.id)
+        self._submitted = True
+        self._notes.say(f"task {task.id}")
+        return task
 
-    async def _watch(self, client: Client, place: Place) -> int:
+    async def _watch(self, client: Client, task: Task, place: Place) -> int:
         """Shows the task to its end, or until it is time to leave."""
         follower, interrupts = self._follower, self._interrupts
         interrupts.cancelling(None)
-        events = client.task(follower.id).tail(follower.cursor)
+        events = task.tail(follower.cursor)
         async with asyncio.TaskGroup() as group:
             following = group.create_task(follower.follow(events, self._printer, client.restore))
-            leaving = group.create_task(_cancel_and_leave(client, follower.id, interrupts, self._notes))
+            leaving = group.create_task(_cancel_and_leave(task, interrupts, self._notes))
             beside = [
                 group.create_task(_complain(follower, self._notes)),
                 group.create_task(raise_when_gone(place, self._request.store, patience_s=GONE_S)),
@@ -160,12 +161,12 @@ def _check_served(request: Request, served: Served) -> None:
     raise InvalidInput(f"app '{served.app.name}' has no agent '{request.agent}'", hint=names + other)
 
 
-async def _cancel_and_leave(client: Client, id: str, interrupts: Interrupts, notes: Notes) -> None:
+async def _cancel_and_leave(task: Task, interrupts: Interrupts, notes: Notes) -> None:
     """The first signal cancels; returns at the second, if nobody took the cancel, or some time after SIGTERM."""
     second = interrupts.count + 2
     await interrupts.wait(second - 1)
     notes.say("canceling; Ctrl-C again leaves at once")
-    canceling = asyncio.create_task(_cancel(client, id, notes))
+    canceling = asyncio.create_task(_cancel(task, notes))
     try:
         if await interrupts.until_done(canceling, count=second) and canceling.result():
             with suppress(TimeoutError):
@@ -175,10 +176,10 @@ async def _cancel_and_leave(client: Client, id: str, interrupts: Interrupts, not
         canceling.cancel()
 
 
-async def _cancel(client: Client, id: str, notes: Notes) -> bool:
+async def _cancel(task: Task, notes: Notes) -> bool:
     """Whether a router has taken it."""
     try:
-        await client.cancel(id, "Ctrl-C")
+        await task.cancel("Ctrl-C")
     except MeshError as error:
         notes.warn(str(error))
         return False

@@ -25,7 +25,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def service(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="router, executor or tool-runner.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Which; a wrong name is told those there are.", show_default=False)
+    ],
     app: options.App = None,
     server: options.Server = None,
     drain_s: options.DrainS = None,
@@ -34,10 +36,7 @@ def service(
     from mesh.cli.outcome import leave_with
     from mesh.cli.served import load_served
     from mesh.cli.serving import serve
-    from mesh.errors import AppError
     from mesh.service import find_service
 
     find_service(name)
-    if name != "router" and app is None:
-        raise AppError(f"service '{name}' needs an app", hint=f"mesh service {name} --app package.module:app")
     leave_with(serve(name, load_served(app) if app else None, server=server, drain_s=drain_s), logs="info")

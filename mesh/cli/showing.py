@@ -16,6 +16,7 @@ from mesh.cli.places import connected_bus, readable
 from mesh.log.head import Entry
 from mesh.log.reading import read_log
 from mesh.logs import colourful
+from mesh.probe import require_mesh
 from mesh.registry import Registry, read_registry
 from schemas.envelope import Event, Head
 from schemas.task import TaskAccepted
@@ -27,6 +28,7 @@ async def show_task(id: str, *, server: str | None, store: Path, json: bool) -> 
     """Prints the log; the exit code."""
     out = Outlet(sys.stdout)
     async with readable(server, store) as mesh, connected_bus(mesh.url, "show") as bus:
+        await require_mesh(bus, mesh.names)
         entries = await read_log(bus, mesh.names, id)
         registry = Registry() if json else await read_registry(bus, mesh.names)
     if json:

@@ -78,8 +78,7 @@ def claim(
     The first append goes by what the command names; a decision that ends in no append is taken on what the leader
     shows (L7).
     """
-    view = View(command.task, command.last, command.n, command.first, command.head, command.v)
-    fresh = False
+    view, fresh = _named(command), False
     while True:
         decision = decide(view.head, command.wake, seq, delivered, who.max_attempts)
         if decision is Decision.CLAIM:
@@ -105,6 +104,13 @@ def claim(
         else:
             entry: Entry | None = yield Read(command.task)
             view, fresh = (view_of(entry) if entry else View(command.task)), True
+
+
+def _named(command: Run) -> View:
+    """What the command names, where that is commit 0 of a task nobody held; otherwise the log is read first."""
+    if command.n == 0 and command.first == command.last and command.head.phase == "runnable":
+        return View(command.task, command.last, command.n, command.first, command.head, command.v)
+    return View(command.task)
 
 
 def decline(names: Subjects, command: Run, seq: int, delivered: int, delay_s: float) -> Flow[Verdict]:

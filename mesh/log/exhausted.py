@@ -6,6 +6,7 @@ the two loses nothing.
 
 from __future__ import annotations
 
+from mesh.log import dead_letters
 from mesh.log.head import Entry
 from mesh.log.ops import Message
 from mesh.subjects import Subjects
@@ -33,4 +34,6 @@ def exhausted_letter(names: Subjects, entry: Entry, sequence: int) -> Message | 
         return None
     task = entry.commit.task
     letter = DeadLetter(v=VERSION, task=task, error=last.error, subject=names.task(task), at=entry.commit.at)
-    return Message(subject=names.dead(codes.ATTEMPTS_EXHAUSTED, task), body=letter, id=f"dead:{task}:{sequence}")
+    kind = dead_letters.ATTEMPTS_EXHAUSTED
+    # By the task: its end is met through the sequences of more than one stream.
+    return Message(subject=names.dead(kind, task), body=letter, id=dead_letters.letter_id(task, sequence, kind))

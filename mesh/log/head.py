@@ -21,6 +21,9 @@ TOOL_RUNNER: Final = "tool-runner"
 
 WAKES: Final = frozenset({task.CANCEL_REQUESTED, task.MESSAGE_RECEIVED, step.COMPLETED, step.FAILED})
 
+# What an owner may write in every attempt anew; all else a replay skips, so it shows that the task came further.
+NO_PROGRESS: Final = frozenset({task.STARTED, task.RELEASED, step.PROGRESS})
+
 
 class Writer(Protocol):
     """Who appends: role and name, and the stamps of one commit."""
@@ -85,7 +88,7 @@ def fold(head: Head, n: int, by: str, events: tuple[Event, ...]) -> Head:
     """The head after commit `n`; raises ValueError if anything follows the end."""
     if head.phase == "ended":
         raise ValueError("nothing follows the terminal event")
-    if by.startswith(EXECUTOR) and events[0].type not in (task.STARTED, task.RELEASED):
+    if by.startswith(EXECUTOR) and any(one.type not in NO_PROGRESS for one in events):
         head = replace(head, starts=0)
     for event in events:
         head = _apply(head, n, event)
@@ -97,10 +100,9 @@ def _apply(head: Head, n: int, event: Event) -> Head:
     if kind in task.TERMINAL:
         return replace(head, phase="ended", owner="")
     if kind in WAKES:
-        cancel = head.cancel or kind == task.CANCEL_REQUESTED
-        if head.phase == "suspended":
-            return replace(head, phase="runnable", wake=n, cancel=cancel)
-        return replace(head, cancel=cancel) if cancel != head.cancel else head
+        if kind == task.CANCEL_REQUESTED and not head.cancel:
+            head = replace(head, cancel=True, cancel_id=event.data.id)
+        return replace(head, phase="runnable", wake=n) if head.phase == "suspended" else head
     if kind == task.ACCEPTED:
         return replace(head, phase="runnable", wake=n, tell=event.data.parent is not None)
     if kind == task.STARTED:

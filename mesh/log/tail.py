@@ -27,6 +27,7 @@ IDLE_S: Final = 3.0
 UNKNOWN_GRACE_S: Final = 2.0
 MAX_HELD: Final = 1000
 PAUSE_S: Final = 0.05
+BAD_DELTA: Final = (msgspec.DecodeError, RecursionError, OverflowError, ValueError, OSError)
 _delta = msgspec.json.Decoder(Delta)
 
 
@@ -101,7 +102,7 @@ class Tail:
         if not message.seq:
             try:
                 return self._merge.delta(_delta.decode(message.data))
-            except msgspec.DecodeError:
+            except BAD_DELTA:
                 return []
         if message.last_seq > self._merge.seq:
             self._live.appendleft(message)
@@ -128,6 +129,8 @@ class Tail:
         if newest is None:
             return []
         self._known = True
+        if newest.seq < self._merge.seq:
+            raise CursorExpired(f"the log of task '{self._task}' is another one now", hint="start from the beginning")
         entries = [newest]
         if newest.seq > self._merge.seq and newest.commit.n > 0:
             first = max(newest.commit.first, self._merge.seq + 1)
@@ -166,6 +169,6 @@ class Tail:
                 for message in await self._bus.read(self._names.deltas, subject, first=1):
                     out.extend(self._merge.delta(_delta.decode(message.data)))
                 self._merge.forget_held()
-        except (BusUnavailable, msgspec.DecodeError):
+        except (BusUnavailable, *BAD_DELTA):
             return []
         return out

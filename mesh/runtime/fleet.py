@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from mesh.errors import BusUnavailable
+from mesh.errors import BusUnavailable, NotAMesh
 from mesh.service import Service, ServiceConfig, ServiceFactory, find_service
 
 RETRY_S: Final = 2.0
@@ -76,9 +76,9 @@ class _Member:
             try:
                 await service.serve(lambda service=service: self._begin(service))  # type: ignore[misc]
             except* BusUnavailable as group:
-                log.warning(
-                    "no broker; trying again", service=self._name, url=self._config.url, error=_first_message(group)
-                )
+                first = _first(group)
+                lacks = "no JetStream" if isinstance(first, NotAMesh) else "no broker"
+                log.warning(f"{lacks}; trying again", service=self._name, url=self._config.url, error=str(first))
             finally:
                 self._serving = None
             if not self._stopping:
@@ -105,6 +105,6 @@ class _Member:
         self.started.set()
 
 
-def _first_message(group: BaseExceptionGroup[BaseException]) -> str:
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     first = group.exceptions[0]
-    return _first_message(first) if isinstance(first, BaseExceptionGroup) else str(first)
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

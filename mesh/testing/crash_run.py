@@ -192,21 +192,13 @@ async def _some(events: AsyncIterator[TaskEvent]) -> AsyncIterator[TaskEvent]:
 
 
 async def _left_in_queue(mesh: LocalMesh) -> list[str]:
-    """What stays in the work queue; timers may, they end by themselves."""
-
-    async def left() -> list[str]:
-        subjects = [
-            message.subject.partition(".")[2]
-            for stream in (mesh.names.work, mesh.names.runs)
-            for message in await mesh.bus.read(stream, f"{mesh.names.prefix}.>", first=1, leader=True)
-        ]
-        return [subject for subject in subjects if not subject.startswith("later.")]
+    """What stays in the work queue after a while."""
 
     async def none_left() -> None:
-        assert not await left()
+        assert not await mesh.left_in_queue()
 
     try:
         await eventually(none_left, SETTINGS.ack_wait_s * 10)
     except AssertionError:
-        return await left()
+        return await mesh.left_in_queue()
     return []

@@ -169,6 +169,16 @@ class LocalMesh:
         """The log of a task as the broker has it; raises UnknownTask."""
         return await read_log(self.bus, self.names, task)
 
+    async def left_in_queue(self) -> list[str]:
+        """The subjects of commands that nobody has acknowledged; timers aside, which end by themselves."""
+        prefix = self.names.prefix
+        subjects = [
+            message.subject.removeprefix(f"{prefix}.")
+            for stream in (self.names.work, self.names.runs)
+            for message in await self.bus.read(stream, f"{prefix}.>", first=1, leader=True)
+        ]
+        return [subject for subject in subjects if not subject.startswith("later.")]
+
     async def _open(self) -> None:
         if self._server is None:
             folder = self._store or Path(self._stack.enter_context(_folder()))

@@ -11,7 +11,6 @@ import ctypes
 import os
 import signal
 import sys
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -20,6 +19,7 @@ from mesh.agents.app import Mesh
 from mesh.loader import load
 from mesh.logs import configure
 from mesh.runtime import Fleet, Interrupts, serve_until_signal
+from mesh.runtime.loop import run_on_loop
 from mesh.service import ServiceConfig
 from mesh.testing.orders import READY, READY_WITH_TOOLS, KillPoint, WorkerOrder
 from mesh.testing.trace import POINT, VARIABLE, Trace
@@ -63,8 +63,7 @@ async def serve(order: WorkerOrder) -> None:
     options: dict[str, Any] = {}
     if order.trace:
         options["observer"] = Tracer(order.settings.prefix, Trace(order.trace), order.kill)
-    version = order.app_version or (app.version if app else None) or "test"
-    config = ServiceConfig(url=order.url, settings=order.settings, app=app, app_version=version, **options)
+    config = ServiceConfig(url=order.url, settings=order.settings, app=app, app_version=order.app_version, **options)
     async with Interrupts() as interrupts:
         fleet = Fleet((order.service,), config)
         await serve_until_signal(
@@ -79,12 +78,7 @@ def main() -> None:
     if order.trace:
         os.environ[VARIABLE] = order.trace
     configure(os.environ, default="info")
-    with suppress(ImportError):
-        import uvloop
-
-        uvloop.run(serve(order))
-        return
-    asyncio.run(serve(order))
+    run_on_loop(serve(order))
 
 
 def _leave_with_parent() -> None:

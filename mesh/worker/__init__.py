@@ -1,5 +1,6 @@
-"""The worker loop that every service runs its deliveries in."""
+"""The worker loop that every service runs its deliveries in, and the crew that serves it."""
 
+from mesh.worker.crew import Crew
 from mesh.worker.loop import Held, Worker
 
-__all__ = ["Held", "Worker"]
+__all__ = ["Crew", "Held", "Worker"]

@@ -18,19 +18,21 @@ from mesh.log.ops import Ack, Nak, Verdict
 
 TICK_S: Final = 1.0
 FAULT_DELAY_S: Final = 1.0
+BLOCKED_S: Final = 1.0
 log = structlog.get_logger("mesh.worker")
 
 
 class Held:
     """One delivery while it is handled; the handler may take over its tick."""
 
-    __slots__ = ("delivery", "on_tick", "since", "task")
+    __slots__ = ("delivery", "on_tick", "since", "task", "ticking")
 
     def __init__(self, delivery: Delivery, since: float) -> None:
         self.delivery = delivery
         self.since = since
         self.on_tick: Callable[[], Awaitable[None]] = delivery.in_progress
         self.task: asyncio.Task[None] | None = None
+        self.ticking = False
 
 
 Handler = Callable[[Held], Awaitable[Verdict]]
@@ -105,19 +107,32 @@ class Worker:
         await _send(held.delivery, verdict)
 
     async def _tick(self) -> None:
+        assert self._group is not None
         while True:
+            due_at = asyncio.get_running_loop().time() + self._tick_s
             await asyncio.sleep(self._tick_s)
+            late_s = asyncio.get_running_loop().time() - due_at
+            if late_s > BLOCKED_S:
+                log.warning(
+                    "the event loop was blocked", seconds=round(late_s, 1),
+                    hint="something in a handler blocks: call it as `await ctx.step(name, function)`, in a thread",
+                )  # fmt: skip
             old = asyncio.get_running_loop().time() - self._tick_s / 2
             due = [held for held in self.held.values() if held.since < old]
-            await asyncio.gather(*(_tick_one(held) for held in due))
+            for held in due:
+                if not held.ticking:
+                    held.ticking = True
+                    self._group.create_task(_tick_one(held))
 
 
 async def _tick_one(held: Held) -> None:
-    """One delivery's tick; what goes wrong with it must not touch the others."""
+    """One delivery's tick; what goes wrong with it, or takes long, must not touch the others."""
     try:
         await held.on_tick()
     except Exception:  # the ticker is a part of the loop
         log.exception("tick failed", subject=held.delivery.subject)
+    finally:
+        held.ticking = False
 
 
 async def _send(delivery: Delivery, verdict: Verdict) -> None:

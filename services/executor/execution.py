@@ -90,6 +90,7 @@ class Execution:
         self._lease = lease
         self._handler: asyncio.Task[Any] | None = None
         self._stopping = asyncio.Event()
+        self._verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._recorder: DurableRecorder | None = None
         self._watching: Subscription | None = None
         self._followed = 0
@@ -97,19 +98,40 @@ class Execution:
     async def carry(self) -> Verdict:
         """Runs the handler to the task's end, or to whatever stops it."""
         self._held.on_tick = self.tick
+        verdict: Verdict | None = None
         try:
-            while True:
+            while verdict is None:
                 verdict = await self._carry_once()
-                if verdict is not None:
-                    return verdict
         except Fenced:
-            return Drop()
+            verdict = Drop()
         finally:
+            self._verdict.set_result(Drop() if verdict is None else verdict)
             if self._watching:
                 await self._watching.aclose()
             # Two circles that would leave every finished task to the collector, at a tenth of all tasks per second.
             self._held.on_tick = self._held.delivery.in_progress
             self._recorder = None
+        return verdict
+
+    def covers(self, seq: int) -> bool:
+        """Whether it runs under this command, and still does."""
+        return self._owner.view.head.cover == seq and not self._owner.out and self.stop_reason is None
+
+    def holds(self, held: Held) -> bool:
+        """Whether the verdict belongs to this delivery; an earlier one of the same command must send no verb."""
+        return self._held is held
+
+    async def adopt(self, held: Held) -> Verdict:
+        """Goes on under a later delivery of its own command: this worker was slow, and lost nothing.
+
+        To claim again would fence itself and burn an attempt of a healthy task.
+        """
+        self._held.on_tick = _nothing
+        self._held = held
+        held.on_tick = self.tick
+        log.warning("the command came again, and its task goes on", task=self.task, delivery=held.delivery.delivered)
+        verdict = await asyncio.shield(self._verdict)
+        return verdict if self.holds(held) else Drop()
 
     def concerns(self, task: str) -> bool:
         """Whether a cancel of that task stops this one too."""
@@ -140,9 +162,11 @@ class Execution:
             if self._owner.out:
                 return
             asked_at = time.monotonic()
-            if await self._held.delivery.confirm():
+            confirmed, newest = await asyncio.gather(
+                self._held.delivery.confirm(), self._driver.bus.newest(self._driver.names.tasks, subject)
+            )
+            if confirmed:
                 self._lease.confirm(asked_at)
-            newest = await self._driver.bus.newest(self._driver.names.tasks, subject)
             if newest is not None and self._watching and newest.seq > self._followed:
                 self._missed()
             self._see(newest)
@@ -412,6 +436,10 @@ class Execution:
         else:
             if self._owner.cancel_requested and self.stop_reason is None:
                 self.stop(Stop.CANCEL)
+
+
+async def _nothing() -> None:
+    """The tick of a delivery that was handed over."""
 
 
 def _no_agent(app: Mesh, name: str) -> Error:

@@ -9,18 +9,19 @@ import structlog
 
 from mesh.agents.durable import Lease
 from mesh.bus import LiveMessage
+from mesh.log import dead_letters
 from mesh.log.claim import Claimant, Claimed, claim, decline
 from mesh.log.driver import Driver
 from mesh.log.head import Writer
-from mesh.log.ops import Ack, Message, Nak, Publish, Verdict
+from mesh.log.ops import Ack, Drop, Message, Nak, Publish, Verdict
 from mesh.settings import Settings
 from mesh.worker import Held
 from schemas import command as commands
 from schemas import error as codes
-from schemas.command import DeadLetter, Fired, Run
+from schemas.command import Fired, Run
 from schemas.envelope import VERSION
 from schemas.error import Error
-from schemas.instant import rfc3339
+from schemas.ids import is_task_id
 from schemas.signal import Broadcast
 from services.executor.execution import Execution, Served, Stop
 
@@ -49,14 +50,19 @@ class Handlers:
         """One message on `mesh.run.<pool>`."""
         try:
             order = _run.decode(held.delivery.data)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except dead_letters.UNREADABLE as error:
             return await self._bury(held, f"this run command cannot be read: {error}")
+        if not is_task_id(order.task):
+            return await self._bury(held, "this run command names no task")
         if order.v > VERSION or (self._served.version in order.not_apps and not order.head.cancel):
             return await self._not_mine(held, order)
         if held.delivery.delivered > MAX_DELIVERIES and order.head.phase == "runnable":
             await self._undeliverable(order)
         if self._leaving():
             return Nak()
+        own = self.running.get(order.task)
+        if own is not None and own.covers(held.delivery.seq):
+            return await own.adopt(held)
         lease = Lease(self._settings.ack_wait_s * 2 / 3)
         seq, delivered = held.delivery.seq, held.delivery.delivered
         claimed = await self._driver.drive(claim(self._driver.names, self._writer, self._who, order, seq, delivered))
@@ -67,7 +73,8 @@ class Handlers:
         if self._leaving():
             execution.stop(Stop.RELEASE)
         try:
-            return await execution.carry()
+            verdict = await execution.carry()
+            return verdict if execution.holds(held) else Drop()
         finally:
             if self.running.get(order.task) is execution:
                 del self.running[order.task]
@@ -76,7 +83,7 @@ class Handlers:
         """One broadcast on `mesh.cancel.<root>`."""
         try:
             stop = _broadcast.decode(message.data)
-        except msgspec.DecodeError:
+        except dead_letters.UNREADABLE:
             return
         for execution in list(self.running.values()):
             if execution.concerns(stop.task):
@@ -108,12 +115,9 @@ class Handlers:
         await self._driver.answer(Publish((Message(subject=self._driver.names.fired(order.task), body=due),)))
 
     async def _bury(self, held: Held, why: str) -> Verdict:
-        delivery = held.delivery
-        letter = DeadLetter(
-            v=VERSION, task="-", error=Error(code=codes.INVALID_INPUT, message=why), subject=delivery.subject,
-            at=rfc3339(delivery.at), body=delivery.data.decode(errors="replace"),
-        )  # fmt: skip
-        log.warning("dead letter", kind="invalid_run", error=why)
-        subject = self._driver.names.dead("invalid_run", "-")
-        await self._driver.answer(Publish((Message(subject=subject, body=letter, id=f"dead:{delivery.seq}"),)))
+        log.warning("dead letter", kind=dead_letters.INVALID_RUN, error=why, subject=held.delivery.subject)
+        error = Error(code=codes.INVALID_INPUT, message=why)
+        names = self._driver.names
+        letter = dead_letters.letter(names, dead_letters.INVALID_RUN, dead_letters.NO_TASK, error, held.delivery)
+        await self._driver.answer(Publish((letter,)))
         return Ack()

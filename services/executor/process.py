@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import socket
 from collections.abc import Callable
+from contextlib import aclosing
+
+from msgspec.structs import replace
 
 from mesh.agents.guard import Threads
-from mesh.bus import Bus
 from mesh.errors import AppError
 from mesh.log.driver import Driver
-from mesh.service import ServiceConfig, Stamp, worker_name
-from mesh.streams import definitions, run_consumer
-from mesh.worker import Worker
-from mesh.worker.presence import Presence
+from mesh.service import ServiceConfig, Stamp
+from mesh.streams import run_consumer
+from mesh.worker import Crew, Worker
 from schemas.agent import WorkerRecord
-from schemas.envelope import VERSION
 from services.executor.execution import Served
 from services.executor.handlers import Handlers
 from services.executor.models import AppModels, keep_definitions
@@ -29,75 +25,45 @@ class ExecutorService:
 
     def __init__(self, config: ServiceConfig) -> None:
         if config.app is None:
-            raise AppError("an executor needs an app", hint="mesh service executor --app module:app")
-        self.name = worker_name("executor")
+            raise AppError("an executor needs an app", hint="mesh service executor --app package.module:app")
         self._config = config
         self._app = config.app
         self._threads = Threads()
-        self._worker: Worker | None = None
         self._handlers: Handlers | None = None
-        self._draining = False
+        self._crew = Crew("executor", config, describe=self._describe)
+        self.name = self._crew.name
 
     async def serve(self, started: Callable[[], None]) -> None:
         config, names, settings = self._config, self._config.names, self._config.settings
-        version = config.app_version or self._app.version or "0"
-        bus = await Bus.connect(config.url, name=self.name, observer=config.observer)
         models = AppModels(self._app, config.models)
-        try:
-            await bus.ensure(definitions(names, ack_wait_s=settings.ack_wait_s))
+        async with aclosing(models), self._crew.connected() as bus:
             consumer = run_consumer(names, self._app.pool, ack_wait_s=settings.ack_wait_s)
             await bus.ensure_consumer(consumer)
-            await register(bus, names.agents, self._app, version)
-            driver = Driver(bus, names, on_storage=self._storage)
+            await register(bus, names.agents, self._app, config.version)
+            driver = Driver(bus, names, on_storage=self._crew.pause)
             served = Served(
-                self._app, version, config.secrets, self._threads, config.observer,
+                self._app, config.version, config.secrets, self._threads, config.observer,
                 models.access, await keep_definitions(self._app, driver.objects),
             )  # fmt: skip
-            self._handlers = Handlers(driver, Stamp("executor", self.name), served, settings, self.name)
-            bus.on_reconnect(self._handlers.lapse_all)
-            self._worker = Worker(
-                bus, names.runs, consumer.name, self._handlers.run, slots=settings.slots, tick_s=settings.tick_s
-            )
-            stops = await bus.subscribe(names.cancel_all(), self._handlers.cancel)
-            async with contextlib.aclosing(stops), asyncio.TaskGroup() as group:
-                looking = group.create_task(models.look())
-                await self._run(self._worker, Presence(bus, names.workers, self._record), started)
-                looking.cancel()
-        finally:
-            await models.aclose()
-            await bus.aclose()
-
-    async def _run(self, worker: Worker, presence: Presence, started: Callable[[], None]) -> None:
-        async with asyncio.TaskGroup() as group:
-            beat = group.create_task(presence.beat())
-            ready = asyncio.Event()
-            serving = group.create_task(worker.serve(ready))
-            await ready.wait()
-            started()
-            await asyncio.wait((serving,))
-            beat.cancel()
-        await presence.leave()
+            handlers = Handlers(driver, Stamp("executor", self.name), served, settings, self.name)
+            self._handlers = handlers
+            bus.on_reconnect(handlers.lapse_all)
+            worker = Worker(bus, names.runs, consumer.name, handlers.run, slots=settings.slots, tick_s=settings.tick_s)
+            async with aclosing(await bus.subscribe(names.cancel_all(), handlers.cancel)):
+                await self._crew.serve(bus, [worker], started, beside=[models.look])
 
     def stop(self) -> None:
-        self._draining = True
-        if self._worker:
-            self._worker.stop()
+        self._crew.stop()
 
     def stop_now(self) -> None:
-        self.stop()
+        self._crew.stop()
         if self._handlers:
             self._handlers.release_all()
 
     def busy(self) -> list[str]:
         return sorted(self._handlers.running) if self._handlers else []
 
-    def _storage(self, full: bool) -> None:
-        if self._worker:
-            self._worker.pause(full)
-
-    def _record(self) -> WorkerRecord:
-        return WorkerRecord(
-            v=VERSION, worker=self.name, service="executor", pool=self._app.pool,
-            app_version=self._config.app_version, pid=os.getpid(), host=socket.gethostname(),
-            in_flight=len(self.busy()), draining=self._draining, abandoned_threads=self._threads.abandoned,
-        )  # fmt: skip
+    def _describe(self, record: WorkerRecord) -> WorkerRecord:
+        return replace(
+            record, pool=self._app.pool, app_version=self._config.version, abandoned_threads=self._threads.abandoned
+        )

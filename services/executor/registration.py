@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import structlog
 
 from mesh.agents.app import Mesh
 from mesh.bus import Bus
@@ -11,6 +12,8 @@ from mesh.errors import AppError
 from schemas.agent import AppRecord
 from schemas.envelope import VERSION
 from schemas.instant import rfc3339
+
+log = structlog.get_logger("mesh.executor")
 
 
 async def register(bus: Bus, bucket: str, app: Mesh, version: str) -> None:
@@ -31,7 +34,11 @@ async def _refuse_clash(bus: Bus, bucket: str, app: Mesh) -> None:
         body = await bus.fetch(bucket, key)
         if body is None or key == app.name:
             continue
-        other = msgspec.json.decode(body, type=AppRecord)
+        try:
+            other = msgspec.json.decode(body, type=AppRecord)
+        except (msgspec.DecodeError, RecursionError) as error:
+            log.warning("registry entry cannot be read", key=key, error=str(error))
+            continue
         taken = sorted({agent.name for agent in other.agents} & set(app.agents))
         if taken:
             raise AppError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 
 import msgspec
@@ -11,15 +10,15 @@ from msgspec import UNSET
 
 from mesh.bus import Delivery
 from mesh.errors import TooLarge
+from mesh.log import dead_letters
 from mesh.log.driver import Driver
-from mesh.log.ops import Ack, Message, Nak, Publish, Verdict
+from mesh.log.ops import Ack, Nak, Publish, Verdict
 from mesh.settings import Settings
 from mesh.subjects import root_of
 from mesh.worker import Held
 from schemas import command, signal
 from schemas import error as codes
-from schemas.command import Admission, DeadLetter, Fired, Refusal, Submit, parse_submit
-from schemas.envelope import VERSION
+from schemas.command import Admission, Fired, Refusal, Submit, parse_submit
 from schemas.error import Error
 from schemas.ids import derived_id, is_name, is_task_id
 from schemas.instant import rfc3339
@@ -33,10 +32,9 @@ KEEP_MARGIN = 0.9
 MAX_WAITING_SHARE = 4
 CROWDED_DELAY_S = 0.5
 MAX_SIGNAL_ID = 256
-MAX_LETTER_TEXT = 128 * 1024
-MAX_LETTER_BYTES = 700 * 1024
 # Answers go to inboxes only: a caller must not make the router publish where the caller may not.
 _INBOX = re.compile(r"_INBOX[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)+")
+_INVALID = {"signal": dead_letters.INVALID_SIGNAL, "fired": dead_letters.INVALID_FIRED}
 log = structlog.get_logger("mesh.router")
 
 
@@ -58,17 +56,20 @@ class Handlers:
         agent = delivery.subject.split(".", 2)[2]
         if not is_name(agent):
             error = Error(code=codes.UNKNOWN_AGENT, message=f"'{agent}' is no name an agent can have")
-            return await self._bury("invalid_subject", "-", error, delivery)
+            return await self._bury(dead_letters.INVALID_SUBJECT, dead_letters.NO_TASK, error, delivery)
         if self._too_old(delivery):
-            return await self._bury("expired", "-", _expired(self._settings.keep_s), delivery)
+            error = _expired(self._settings.keep_s)
+            return await self._bury(dead_letters.EXPIRED, dead_letters.NO_TASK, error, delivery)
         read = parse_submit(agent, delivery.data)
         task = _task_id(read) or derived_id(delivery.at_ms, self._stream_created, delivery.seq)
         crowded = self._registry.waiting >= self._settings.router_slots // MAX_WAITING_SHARE
         if crowded and isinstance(read, Admission) and self._registry.pool_of(agent) is None:
             return Nak(CROWDED_DELAY_S)
         opening = await self._opening(agent, read, delivery)
+        if isinstance(opening, TaskRejected):
+            log.warning("rejected", task=task, agent=agent, error=opening.error.message, hint=opening.error.hint)
         trace = read.submit.trace if isinstance(read, Admission) else ""
-        letter = _letter(task, rules.duplicate_error(task), delivery)
+        letter = dead_letters.contents(task, rules.duplicate_error(task), delivery)
         order = rules.Order(task=task, opening=opening, letter=letter, sequence=delivery.seq, trace=trace)
         try:
             return await self._driver.drive(rules.submit(self._router, order))
@@ -87,7 +88,7 @@ class Handlers:
         task = rest[0] if len(rest) == 1 else ""
         if not is_task_id(task) or root != root_of(task):
             error = Error(code=codes.INVALID_INPUT, message="this subject does not end in <root>.<task>")
-            return await self._bury("invalid_subject", "-", error, held.delivery)
+            return await self._bury(dead_letters.INVALID_SUBJECT, dead_letters.NO_TASK, error, held.delivery)
         try:
             if kind == "signal":
                 return await self._signal(task, held.delivery)
@@ -96,9 +97,9 @@ class Handlers:
                 if due.task != task:
                     raise msgspec.ValidationError("it is about another task than its subject")
                 return await self._driver.drive(rules.fired(self._router, due))
-        except (msgspec.DecodeError, RecursionError) as error:
-            wrong = Error(code=codes.INVALID_INPUT, message=f"the body of this {kind} cannot be read: {error}")
-            return await self._bury(f"invalid_{kind}", task, wrong, held.delivery)
+        except (*dead_letters.UNREADABLE, LookupError) as error:
+            wrong = Error(code=codes.INVALID_INPUT, message=f"this {kind} cannot be followed: {error}")
+            return await self._bury(_INVALID[kind], task, wrong, held.delivery)
         return Ack()
 
     async def _signal(self, task: str, delivery: Delivery) -> Verdict:
@@ -108,7 +109,7 @@ class Handlers:
         except TooLarge as error:
             answer = Answer(task=task, outcome="refused", error=error.to_error())
         if answer.error is not None:
-            await self._bury("refused_signal", task, answer.error, delivery)
+            await self._bury(dead_letters.REFUSED_SIGNAL, task, answer.error, delivery)
         if _INBOX.fullmatch(request.reply):
             await self._driver.bus.send(request.reply, msgspec.json.encode(answer))
         log.info("signal", task=task, kind=request.kind, outcome=answer.outcome)
@@ -145,11 +146,7 @@ class Handlers:
 
     async def _bury(self, kind: str, task: str, error: Error, delivery: Delivery) -> Verdict:
         log.warning("dead letter", kind=kind, task=task, error=error.message, subject=delivery.subject)
-        message = Message(
-            subject=self._router.names.dead(kind, task),
-            body=_letter(task, error, delivery),
-            id=f"dead:{kind}:{delivery.seq}",
-        )
+        message = dead_letters.letter(self._router.names, kind, task, error, delivery)
         await self._driver.answer(Publish((message,)))
         return Ack()
 
@@ -170,22 +167,3 @@ def _rejected(
     agent: str, error: Error, digest: str, delivery: Delivery, owner: str = command.DEFAULT_OWNER
 ) -> TaskRejected:
     return TaskRejected(error=error, digest=digest, sequence=delivery.seq, agent=agent, owner=owner)
-
-
-def _letter(task: str, error: Error, delivery: Delivery) -> DeadLetter:
-    body, encoding = _readable(delivery.data)
-    return DeadLetter(
-        v=VERSION, task=task, error=error, subject=delivery.subject, at=rfc3339(delivery.at),
-        headers=dict(delivery.headers) if delivery.headers else None, body=body, encoding=encoding,
-        size=len(delivery.data),
-    )  # fmt: skip
-
-
-def _readable(data: bytes) -> tuple[str, str]:
-    """A body as a letter can hold it: escaped in JSON, text may grow sixfold, base64 by a third."""
-    if len(data) <= MAX_LETTER_TEXT:
-        try:
-            return data.decode(), "utf-8"
-        except UnicodeDecodeError:
-            pass
-    return base64.b64encode(data[:MAX_LETTER_BYTES]).decode(), "base64"

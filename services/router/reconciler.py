@@ -70,7 +70,14 @@ class Reconciler:
                 self._again_soon = True
                 continue
             log.warning("command was missing", task=view.task, phase=view.head.phase)
+            await self._mend(view)
+
+    async def _mend(self, view: View) -> None:
+        try:
             await self._driver.drive(rules.reconcile(self._router, view, in_queue=False))
+        except (ValueError, LookupError, AttributeError) as error:
+            # A log that somebody else wrote into; it must not keep the others from being mended.
+            log.error("a log cannot be followed", task=view.task, error=repr(error))
 
     async def _missing(self, among: dict[str, View] | None) -> dict[str, View]:
         names = self._router.names
@@ -78,7 +85,7 @@ class Reconciler:
         async for message in self._bus.last_per_subject(names.tasks, f"{names.prefix}.task.>"):
             try:
                 view = view_of(entry_of(message))
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 log.error("a log cannot be read", subject=message.subject, seq=message.seq, error=str(error))
                 continue
             if view.head.phase in ("runnable", "running") and (among is None or among.get(view.task) == view):
@@ -86,20 +93,21 @@ class Reconciler:
         if not open_tasks:
             return {}
         queued = await self._bus.read(names.runs, f"{names.prefix}.run.*", first=1)
-        covers = {message.seq for message in queued}
-        wakes = {(run.task, run.wake) for message in queued if (run := _run(message.data)) is not None}
+        runs = [(message.seq, run) for message in queued if (run := _run(message.data)) is not None]
+        covers = {(run.task, seq) for seq, run in runs}
+        wakes = {(run.task, run.wake) for _, run in runs}
         return {task: view for task, view in open_tasks.items() if not _in_queue(view, covers, wakes)}
 
 
-def _in_queue(view: View, covers: set[int], wakes: set[tuple[str, int]]) -> bool:
+def _in_queue(view: View, covers: set[tuple[str, int]], wakes: set[tuple[str, int]]) -> bool:
     """Whether the command that a head asks for is there: the one that covers its owner, or one for its wake."""
     if view.head.phase == "running":
-        return view.head.cover in covers
+        return (view.task, view.head.cover) in covers
     return (view.task, view.head.wake) in wakes
 
 
 def _run(body: bytes) -> Run | None:
     try:
         return msgspec.json.decode(body, type=Run)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None

@@ -73,7 +73,7 @@ class AgentRegistry:
         else:
             try:
                 self._apps[key] = msgspec.json.decode(value, type=AppRecord)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 log.warning("registry entry cannot be read", key=key, error=str(error))
                 return
         changed, self._changed = self._changed, asyncio.Event()

@@ -162,7 +162,9 @@ def cancel(router: Router, task: str, request: TaskSignal) -> Flow[Answer]:
                 yield from tell_end(router.names, view)
                 return Answer(task=task, outcome="ended", phase="ended")
             if view.head.cancel:
-                yield from _follow_cancel(router, view, woke=view.head.phase == "runnable")
+                # This very request, delivered again; another one must not put off the grace of the first.
+                if view.head.cancel_id == request.id:
+                    yield from _follow_cancel(router, view, woke=view.head.phase == "runnable")
                 return Answer(task=task, outcome="known", phase=view.head.phase)
             if view.never_started:
                 result = yield from end_task(router.names, view, router.writer, over, before=(asked,))
@@ -234,7 +236,7 @@ def fired(router: Router, due: Fired) -> Flow[Verdict]:
         if due.kind == command.RESUME:
             if (yield from _resume(router, view, due)):
                 return Ack()
-        elif terminal := _end_of(view, due):
+        elif terminal := _end_of(view, (yield from _opening(view)), due):
             yield from end_task(router.names, view, router.writer, terminal)
         else:
             return Ack()
@@ -248,8 +250,15 @@ def _say_end(router: Router, newest: Entry, due: Fired) -> Flow[None]:
     yield from tell_end(router.names, view_of(newest))
 
 
-def _end_of(view: View, due: Fired) -> TaskFailed | TaskCanceled | None:
-    if due.kind == command.DEADLINE:
+def _opening(view: View) -> Flow[TaskAccepted]:
+    first: Entry | None = yield ReadFirst(view.task, view.first)
+    if first is None or not isinstance(first.commit.events[0].data, TaskAccepted):
+        raise LookupError(f"the log of task '{view.task}' does not begin with its admission")
+    return first.commit.events[0].data
+
+
+def _end_of(view: View, opening: TaskAccepted, due: Fired) -> TaskFailed | TaskCanceled | None:
+    if due.kind == command.DEADLINE and opening.deadline_s is not None:
         error = Error(code=codes.DEADLINE_EXCEEDED, message="the task did not end within its deadline_s")
         return TaskFailed(error=error)
     if due.kind == command.CANCEL_GRACE and view.head.cancel:

@@ -58,7 +58,7 @@ async def test_what_adds_is_applied_and_said(shared_broker: Broker, connect: Con
 async def test_sizes_are_the_operators(shared_broker: Broker, connect: Connect, names: Subjects) -> None:
     bus = await connect(shared_broker)
     ours = Stream(name=names.tasks, subjects=(f"{names.prefix}.task.>",))
-    await bus.ensure(only(replace(ours, max_bytes=10_000_000, max_age_s=3600.0, max_per_subject=7)))
+    await bus.ensure(only(replace(ours, max_bytes=10_000_000, max_age_s=3600.0)))
     assert await bus.ensure(only(ours)) == []
 
 

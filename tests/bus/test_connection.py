@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from mesh.streams import Definitions, Stream
 from mesh.subjects import Subjects
 from tests.bus.broker import Broker, Connect, eventually
 
+# A safety net, far above the time-outs under it and below those that nobody gave.
+_NEVER_S = 4.0
 _USERS = """
 accounts {
   A {
@@ -93,6 +96,53 @@ async def test_a_broker_that_hangs_is_noticed_and_gets_nothing_late(
     stored = await bus.append("s.marker", b"", expected=0)
     assert isinstance(stored, int)
     assert stored < 30
+
+
+async def test_whatever_is_asked_of_a_broker_that_hangs_fails_in_its_time(
+    broker: Broker, connect: Connect, names: Subjects, needed: Definitions
+) -> None:
+    bus = await connect(broker, timeout_s=0.2)
+    await bus.ensure(needed)
+    await bus.subscribe("used", lambda _: None)
+    broker.freeze()
+    asked: list[Awaitable[object]] = [
+        bus.append(names.task("t"), b"", expected=0),
+        bus.publish(names.submit("a"), b""),
+        bus.newest(names.tasks, names.task("t")),
+        bus.newest(names.tasks, names.task("t"), leader=True),
+        bus.get(names.tasks, 1),
+        bus.read(names.tasks, names.task("t"), first=1),
+        bus.read(names.tasks, names.task("t"), first=1, expected=10_000),
+        bus.put(names.agents, "a", b""),
+        bus.fetch(names.agents, "a"),
+        bus.remove(names.agents, "a"),
+        bus.keys(names.agents),
+        bus.subscribe("other", lambda _: None),
+        bus.pull(names.work, "router_submit", lambda _: None, slots=1),
+        bus.watch(names.agents, lambda key, value: None),
+        bus.ensure(needed),
+        bus.inspect(needed),
+        bus.has_mesh(names),
+        bus.purge(names.tasks, names.task("t")),
+    ]
+    async with asyncio.timeout(_NEVER_S):
+        results = await asyncio.gather(*asked, return_exceptions=True)
+    assert [result for result in results if not isinstance(result, BusUnavailable)] == []
+    broker.thaw()
+
+
+async def test_many_who_want_the_first_subscription_of_a_broker_that_hangs_wait_together(
+    broker: Broker, connect: Connect
+) -> None:
+    bus = await connect(broker, timeout_s=0.2)
+    broker.freeze()
+    async with asyncio.timeout(_NEVER_S):
+        results = await asyncio.gather(
+            *(bus.subscribe(f"s.{n}", lambda _: None) for n in range(50)), return_exceptions=True
+        )
+    assert all(isinstance(result, BusUnavailable) for result in results)
+    broker.thaw()
+    await bus.subscribe("s", lambda _: None)
 
 
 async def test_sends_while_the_broker_is_away_are_dropped_and_say_so(broker: Broker, connect: Connect) -> None:

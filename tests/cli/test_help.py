@@ -20,10 +20,26 @@ heavy = {"nats", "services", "asyncio", "rich", "structlog", "uvloop"} & set(sys
 print("loaded:", sorted(heavy))
 """
 
+INTERRUPTED = """
+import os, signal, sys
+from mesh.cli import main
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "mesh.cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+main()
+"""
+
 
 def test_help_loads_neither_the_client_nor_the_services_nor_anything_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("loaded: []")
+
+
+def test_ctrl_c_while_modules_are_imported_leaves_without_a_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_help_names_every_command_and_the_exit_codes(start: Start) -> None:
@@ -56,6 +72,8 @@ def test_the_version_is_that_of_the_distribution(start: Start) -> None:
         (("agents", "--server", "http://x"), "--server: 'http://x' is no address of a server"),
         (("service", "rooter"), "there is no service 'rooter'"),
         (("service", "executor"), "an executor needs an app"),
+        (("dev", "--port", "0"), "Invalid value for '--port'"),
+        (("dev", "--port", "99999"), "Invalid value for '--port'"),
         (("run", "hello", "-"), "the input is not UTF-8"),
     ],
 )

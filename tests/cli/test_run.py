@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.cli.commands import MESH, Command
 from tests.cli.conftest import Start
 
 ESCAPE = "\x1b["
@@ -100,14 +103,55 @@ def test_json_lines_hold_every_event_and_the_result_last(start: Start) -> None:
             "x",
             r"failed: ValueError: no good \(handler_error\)\n  at .*zoo.py:\d+ in boom\nhint: mesh show",
         ),
-        ("stori", "x", r"error: rejected: no agent is named 'stori' \(unknown_agent\)\nhint: did you mean 'story'\?"),
         ("slow", "many", r"error: failed: the input does not fit: .*\nhint: this agent takes int"),
     ],
 )
-def test_a_failed_or_rejected_task_leaves_with_1_and_says_why(start: Start, agent: str, given: str, says: str) -> None:
-    command = start("run", agent, given, "--app", "zoo.py", env={"MESH_UNKNOWN_AGENT_GRACE_S": "0.1"})
+def test_a_failed_task_leaves_with_1_and_says_why(start: Start, agent: str, given: str, says: str) -> None:
+    command = start("run", agent, given, "--app", "zoo.py")
     assert command.code() == 1
     command.until(says)
+
+
+def test_an_agent_that_the_app_has_not_is_refused_although_the_store_remembers_it(start: Start) -> None:
+    assert start("run", "story", "x", "--app", "zoo.py").code() == 0
+    command = start("run", "story", "x")
+    assert command.code() == 2
+    assert "app 'demo' has no agent 'story'" in command.err
+    assert "--app app.py:app" in command.err
+    near = start("run", "stori", "x", "--app", "zoo.py")
+    assert near.code() == 2
+    assert "did you mean 'story'" in near.err
+
+
+async def test_an_agent_that_a_running_mesh_has_not_is_rejected_with_near_names(start: Start) -> None:
+    dev = start("dev", "zoo.py", env={"MESH_UNKNOWN_AGENT_GRACE_S": "0.1"})
+    dev.until("Ctrl-C stops")
+    command = start("run", "stori", "x")
+    assert command.code() == 1
+    command.until(r"error: rejected: no agent is named 'stori' \(unknown_agent\)\nhint: did you mean 'story'\?")
+
+
+def test_an_app_without_agents_says_so(start: Start, folder: Path) -> None:
+    (folder / "empty.py").write_text('from mesh import Mesh\n\napp = Mesh("shop")\n')
+    for arguments in (("run", "x", "y", "--app", "empty.py"), ("dev", "empty.py")):
+        command = start(*arguments)
+        assert command.code() == 2
+        assert "app 'shop' has no agents\nhint: decorate one with @app.agent" in command.err
+
+
+@pytest.mark.parametrize("arguments", [("run", "story", "x", "--app", "zoo.py"), ("doctor", "--json")])
+def test_a_reader_that_has_gone_ends_a_command_quietly(
+    dev: Command, folder: Path, environment: dict[str, str], arguments: tuple[str, ...]
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [MESH, *arguments], cwd=folder, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr
+    assert "ignored" not in done.stderr
 
 
 def test_the_first_ctrl_c_cancels_the_task(start: Start) -> None:
@@ -126,6 +170,13 @@ def test_the_second_ctrl_c_leaves_although_the_handler_does_not_listen(start: St
     command.signal(signal.SIGTERM)
     assert command.code() == 130
     command.until("left; the task goes on")
+
+
+def test_sigterm_ends_a_run_although_the_handler_does_not_listen(start: Start) -> None:
+    command = start("run", "stubborn", "x", "--app", "zoo.py")
+    command.until("waiting")
+    command.signal(signal.SIGTERM)
+    assert command.code() in (3, 130)
 
 
 def test_colour_is_for_terminals_only(start: Start) -> None:

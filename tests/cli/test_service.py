@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from mesh.server import EmbeddedServer
+from mesh.server.binary import find_binary
 from tests.cli.conftest import Start
+from tests.server.processes import eventually
 
 
 @pytest.fixture
@@ -55,11 +59,28 @@ async def test_a_service_can_be_stopped_while_it_waits_for_its_broker(start: Sta
     assert router.code() == 0
 
 
+async def test_the_line_about_a_lost_connection_names_its_link(start: Start, broker: EmbeddedServer) -> None:
+    async with broker:
+        router = start("service", "router", "--server", broker.url)
+        router.until('"event": "serving"')
+        await broker.kill()
+        line = json.loads(router.until(r"\{.*broker unreachable.*\}").group())
+        assert line["link"].startswith("router-")
+        await broker.start()
+        router.until("connected again")
+        router.signal()
+        assert router.code() == 0
+
+
 async def test_the_doctor_creates_streams_and_no_other_client_does(start: Start, broker: EmbeddedServer) -> None:
     async with broker:
         submit = start("submit", "story", "x", "--server", broker.url)
         assert submit.code() == 5
         assert "holds no mesh" in submit.err
+        for arguments in (("agents",), ("show", "t")):
+            command = start(*arguments, "--server", broker.url)
+            assert command.code() == 5
+            assert "holds no mesh" in command.err
         before = start("doctor", "--server", broker.url)
         assert before.code() == 1
         assert "mesh doctor --apply" in before.out
@@ -68,6 +89,46 @@ async def test_the_doctor_creates_streams_and_no_other_client_does(start: Start,
         assert "created stream" in applied.out
         assert "router: none is at work" in applied.out
         assert start("submit", "story", "x", "--server", broker.url).code() == 0
+
+
+async def test_a_run_without_a_router_leaves_when_nobody_answers_its_cancel(
+    start: Start, broker: EmbeddedServer
+) -> None:
+    async with broker:
+        assert start("doctor", "--server", broker.url, "--apply").code() == 1
+        run = start("run", "story", "x", "--server", broker.url)
+        run.until("no router has taken the task yet")
+        run.signal()
+        assert run.code() == 130
+        assert "no router has answered" in run.err
+
+
+async def test_a_server_without_jetstream_is_named_as_such(start: Start, tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        find_binary(os.environ),
+        "-a",
+        "127.0.0.1",
+        "-p",
+        "-1",
+        "--ports_file_dir",
+        tmp_path,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        file = tmp_path / f"nats-server_{process.pid}.ports"
+        await eventually(lambda: file.is_file() and bool(file.read_text()))
+        url = json.loads(file.read_text())["nats"][0]
+        for arguments in (("submit", "story", "x"), ("tail", "t"), ("show", "t"), ("cancel", "t"), ("agents",)):
+            command = start(*arguments, "--server", url)
+            assert command.code() == 5
+            assert "has no JetStream\nhint: start it with -js" in command.err
+        router = start("service", "router", "--server", url)
+        router.until("no JetStream; trying again")
+        router.signal()
+        assert router.code() == 0
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 async def test_two_apps_with_one_agent_name_are_refused_with_both_names(
@@ -80,6 +141,9 @@ async def test_two_apps_with_one_agent_name_are_refused_with_both_names(
         twin = start("service", "executor", "--app", "twin.py", "--server", broker.url)
         assert twin.code() == 2
         assert "of app 'twin' is registered by app 'zoo' already" in twin.err
+        refused = start("agents", "--forget", "zoo", "--server", broker.url)
+        assert refused.code() == 2
+        assert "app 'zoo' is served by executor-" in refused.err
         executor.signal()
         assert executor.code() == 0
         forgotten = start("agents", "--forget", "zoo", "--server", broker.url)

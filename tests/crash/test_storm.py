@@ -62,7 +62,6 @@ async def test_services_that_die_at_random_writes_lose_and_repeat_nothing(
     storm = Storm(processes, rng)
     lives = [storm.keep(role, deaths=3, last_write=60) for role in ROLES]
     await assert_ends(load, mesh, processes, *lives)
-    print(f"{storm.deaths} workers were killed")
     assert storm.deaths >= len(ROLES)
     await assert_nothing_lost(load, mesh, processes, OUTPUT)
 

@@ -20,7 +20,7 @@ token (`MESH_PREFIX`, default `mesh`). The root of a task id is what stands befo
 | --- | --- | --- | --- |
 | submit a task | `mesh.submit.<agent>` | text, or `{"input": …}` | `MESH_WORK` |
 | run a task | `mesh.run.<pool>` | `Run` | `MESH_RUN` |
-| request to a task | `mesh.signal.<root>.<task>` | `TaskSignal` (`cancel`, `steer`) | `MESH_WORK` |
+| request to a task | `mesh.signal.<root>.<task>` | `TaskSignal` (`cancel`) | `MESH_WORK` |
 | a task ended | `mesh.ended.<root>.<task>` | `Ended` | `MESH_WORK` |
 | timer | `mesh.later.<kind>-<task>`, fires to `mesh.fired.<root>.<task>` | `Fired` | `MESH_WORK` |
 | task log | `mesh.task.<root>.<task>` | `Commit` | `MESH_TASKS` |
@@ -34,8 +34,8 @@ A value over 256 KiB is not sent within a message: its JSON is an object named b
 `…_ref` with digest, size and media type stands in its place. A caller may do the same: `{"input_ref": …}`. The bucket
 is a NATS object store: `nats object get mesh_artifacts sha256-…` reads it.
 
-Never subscribe to `mesh.task.>`: a core subscriber there also receives appends that the stream refused. Use
-`mesh.log.>`.
+Never subscribe to `mesh.task.>`: a core subscriber there also receives appends that the stream refused. Tails listen to
+`mesh.log.>`. `mesh.context.>` is reserved.
 """
 
 
@@ -82,8 +82,6 @@ def _also(stream: Stream) -> str:
         words.append("single messages cannot be deleted")
     if stream.schedules:
         words.append("message schedules")
-    if stream.flush_late:
-        words.append("flushed late: its commands can be derived from the log again")
     if stream.no_ack:
         words.append("no acknowledgements")
     if stream.max_age_s:

@@ -116,7 +116,9 @@ async def test_a_loop_of_steps_is_stopped_between_two_of_them(world: World, app:
     await gates.begun.wait()
     await task.cancel()
     outcome = await world.outcome(task.id)
-    assert outcome.types[-2:] == ["cancel.requested", "task.canceled"]
+    after = outcome.types[outcome.types.index("cancel.requested") + 1 :]
+    # The step that was being made when the request came is recorded, as it has happened; none begins after it.
+    assert after in (["task.canceled"], ["step.requested", "step.completed", "task.canceled"])
 
 
 async def test_a_blocking_thread_is_abandoned_counted_and_refused(world: World, app: Mesh, gates: Gates) -> None:

@@ -41,7 +41,7 @@ async def run(world: World, handler: Any, value: Any = None) -> Any:
     outcome = await world.outcome(task.id)
     await eventually(world.queue_is_empty)
     assert executor.service.busy() == []
-    assert not executor.service._worker.held  # type: ignore[attr-defined]
+    assert not executor.service._crew.workers[0].held  # type: ignore[attr-defined]
     return outcome
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,8 @@ from schemas.object import MAX_VALUE_BYTES
 from tests.integration.world import World, told_text
 
 FILLER = b"x" * 500_000
+# A safety net, far above the time-out under it and below those that nobody gave.
+NEVER_S = 4.0
 
 
 @pytest.fixture
@@ -117,6 +119,40 @@ async def test_a_submit_into_a_broker_that_hangs_fails_in_its_time_and_is_not_se
         assert len(stored) == 1
 
 
+@pytest.mark.parametrize("used", [False, True], ids=["fresh", "used"])
+async def test_each_call_of_a_client_gives_up_in_its_time_on_a_broker_that_hangs(lonely: World, used: bool) -> None:
+    await lonely.serve(Gates().app())
+    ended = await lonely.client.submit("echo", "x")
+    await ended.result()
+    async with Client.connect(lonely.url, prefix=lonely.settings.prefix, timeout_s=0.2) as client:
+        if used:
+            await client.result(ended.id)
+        assert lonely.server.pid is not None
+        os.kill(lonely.server.pid, signal.SIGSTOP)
+        os.waitpid(lonely.server.pid, os.WUNTRACED)  # a signal takes its time
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: client.submit("echo", "perhaps"),
+            lambda: client.cancel(ended.id),
+            lambda: client.result(ended.id),
+            lambda: anext(client.tail(ended.id)),
+            lambda: client.task(ended.id).result(),
+            lambda: client.task(ended.id).cancel(),
+            lambda: anext(client.task(ended.id).tail()),
+            lambda: Client.connect(lonely.url, prefix=lonely.settings.prefix, timeout_s=0.2)._open(),
+        ]
+        try:
+            for call in calls:
+                await _gives_up(call)
+        finally:
+            os.kill(lonely.server.pid, signal.SIGCONT)
+
+
+async def _gives_up(call: Callable[[], Awaitable[object]]) -> None:
+    async with asyncio.timeout(NEVER_S):
+        with pytest.raises(BusUnavailable):
+            await call()
+
+
 async def test_who_waits_for_a_connection_lets_its_client_say_that_it_is_lost(lonely: World) -> None:
     # A client in the middle of its loss is not connected and has not told; a wait without a pause stopped the loop.
     client = lonely.bus._commit.session.client
@@ -180,7 +216,7 @@ async def test_a_full_store_is_an_error_to_the_caller_and_a_pause_for_what_is_un
 
 
 def paused(executor: Serving) -> bool:
-    return bool(executor.service._worker._puller._paused)  # type: ignore[attr-defined]
+    return bool(executor.service._crew.workers[0]._puller._paused)  # type: ignore[attr-defined]
 
 
 async def test_a_follow_up_that_waited_for_space_lets_the_router_go_on(small: World) -> None:

@@ -88,15 +88,12 @@ class World(LocalMesh):
         ]
 
     async def queue_is_empty(self) -> bool:
-        """Whether no command is left: nothing circles, nothing was forgotten (timers aside)."""
-        for kind in ("submit", "run", "call", "signal", "ended", "fired"):
-            if await self.queued(kind):
-                return False
-        return True
+        """Whether nothing circles and nothing was forgotten."""
+        return not await self.left_in_queue()
 
     async def queued(self, kind: str) -> list[StoredMessage]:
         """The commands of one kind that nobody has acknowledged."""
-        stream = self.names.runs if kind == "run" else self.names.work
+        stream = self.names.runs if kind in ("run", "call") else self.names.work
         return await self.bus.read(stream, f"{self.settings.prefix}.{kind}.>", first=1)
 
     async def outcome(self, task: str) -> Outcome:

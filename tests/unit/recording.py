@@ -74,7 +74,8 @@ class MemoryRecorder:
     async def commit(self, events: tuple[Event, ...]) -> str:
         if self.dies_before == len(self.log.bodies):
             raise Died
-        return self.log.append(*self.emits.take(), *events)
+        every = (*self.emits.take(), *events)
+        return self.log.append(*every) if every else self.log.time
 
     async def lease(self) -> None:
         if self.cancelled:

@@ -99,7 +99,7 @@ def test_what_comes_to_a_suspended_task_wakes_it(wakes: Struct) -> None:
 
 @pytest.mark.parametrize("head", [RUNNABLE, RUNNING])
 def test_a_cancel_of_an_awake_task_only_sets_its_mark(head: Head) -> None:
-    assert after(head, CancelRequested(id="c"), by="router/r") == replace(head, cancel=True)
+    assert after(head, CancelRequested(id="c"), by="router/r") == replace(head, cancel=True, cancel_id="c")
 
 
 def test_two_answers_in_one_suspension_make_one_wake() -> None:
