@@ -8,15 +8,19 @@ import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from mesh.agents.app import Agent
+from mesh.agents.artifacts import Artifact, newest_digest
 from mesh.bus import Bus
-from mesh.errors import BusUnavailable, InvalidInput, ResultTimeout
+from mesh.errors import BusUnavailable, InvalidInput, ResultTimeout, TooLarge
+from mesh.log.large import restore, spill
 from mesh.log.merge import TaskEvent
+from mesh.log.objects import MeshObjects
+from mesh.log.reading import read_log
 from mesh.log.tail import Tail
 from mesh.probe import require_mesh
 from mesh.subjects import Subjects
@@ -24,11 +28,12 @@ from schemas import signal, task
 from schemas.command import DEFAULT_OWNER, Refusal, Submit, parse_submit
 from schemas.error import Error
 from schemas.ids import is_name, is_task_id, new_id
+from schemas.object import LARGE_BYTES, MAX_VALUE_BYTES, ObjectRef
 from schemas.signal import Answer, TaskSignal
-from schemas.step import ArtifactAdded
 from schemas.task import TaskCompleted, TaskFailed, TaskRejected, Usage
 
 TIMEOUT_S: Final = 5.0
+S = TypeVar("S", bound=Struct)
 _STATES: Final[dict[str, task.State]] = {
     task.COMPLETED: "completed",
     task.FAILED: "failed",
@@ -38,14 +43,18 @@ _STATES: Final[dict[str, task.State]] = {
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """How a task ended; `output` is set if it completed, `error` if not."""
+    """How a task ended; `output` is set if it completed, `error` if not.
+
+    `output_ref` says where a large output is as long as nobody has fetched it; `Client.result` does.
+    """
 
     id: str
     state: task.State
     output: Any = None
     error: Error | None = None
     usage: Usage | None = None
-    artifacts: tuple[ArtifactAdded, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    output_ref: ObjectRef | None = None
 
 
 class _Session:
@@ -62,6 +71,10 @@ class _Session:
         if self._bus is None:
             raise BusUnavailable("this client is not connected", hint="use `async with Client.connect(url) as client`")
         return self._bus
+
+    @property
+    def objects(self) -> MeshObjects:
+        return MeshObjects(self.bus, self.names)
 
     async def open(self) -> None:
         bus = await Bus.connect(self.url, name=f"client-{secrets.token_hex(3)}", timeout_s=self.timeout_s)
@@ -84,14 +97,14 @@ class _Session:
                 yield event
 
     async def result(self, id: str, timeout_s: float | None, *, wait: bool) -> Result:
-        artifacts: list[ArtifactAdded] = []
+        artifacts: list[Artifact] = []
         try:
             async with asyncio.timeout(timeout_s), aclosing(self.tail(id, None, wait=wait, ahead=False)) as events:
                 async for event in events:
-                    if isinstance(event.data, ArtifactAdded):
+                    if isinstance(event.data, Artifact):
                         artifacts.append(event.data)
                     if event.type in task.TERMINAL:
-                        return result_of(id, event, tuple(artifacts))
+                        return await restore(result_of(id, event, tuple(artifacts)), self.objects)
         except TimeoutError:
             raise ResultTimeout(
                 f"task '{id}' has not ended within {timeout_s} s", hint="it goes on; ask again, or cancel it"
@@ -139,7 +152,7 @@ class Task:
     async def result(self, timeout_s: float | None = None) -> Result:
         """Waits for the end; never raises for a task that failed.
 
-        Raises: ResultTimeout (the task goes on), UnknownTask, BusUnavailable.
+        Raises: ResultTimeout (the task goes on), UnknownTask, BusUnavailable, ArtifactMissing (a large output is gone).
         """
         return await self._session.result(self.id, timeout_s, wait=self._submitted)
 
@@ -216,7 +229,8 @@ class Client:
     ) -> Task:
         """Publishes a task; returns when the broker has stored it.
 
-        The same `task_id` with the same body runs once, so a submit that failed may be repeated.
+        The same `task_id` with the same body runs once, so a submit that failed may be repeated. A large input is kept
+        in the object store first.
 
         *Delivery:* stored before this returns; from then on it ends with exactly one terminal event.
 
@@ -227,16 +241,19 @@ class Client:
         if not is_name(name):
             raise InvalidInput(f"'{name}' is no name an agent can have")
         task_id = task_id if task_id is not None else new_id(int(time.time() * 1000))
-        body = _encode(
-            Submit(
-                input=input, task_id=task_id, context_id=context_id, owner=owner or DEFAULT_OWNER,
-                deadline_s=deadline_s, metadata=metadata,
-            )
+        submit = Submit(
+            input=input, task_id=task_id, context_id=context_id, owner=owner or DEFAULT_OWNER, deadline_s=deadline_s,
+            metadata=metadata,
         )  # fmt: skip
+        body = _encode(submit)
+        if len(body) > MAX_VALUE_BYTES:
+            raise TooLarge(f"a submit of {len(body)} bytes is over the limit of {MAX_VALUE_BYTES}")
         read = parse_submit(name, body)
         if isinstance(read, Refusal):
             raise InvalidInput(read.error.message, hint=read.error.hint)
         session = self._session
+        if len(body) > LARGE_BYTES:
+            body = _encode(await spill(submit, session.objects))
         await session.bus.publish(session.names.submit(name), body, timeout_s=session.timeout_s)
         return Task(session, task_id, submitted=True)
 
@@ -254,9 +271,47 @@ class Client:
     async def result(self, id: str, timeout_s: float | None = None) -> Result:
         """Waits for the end of a task; never raises for one that failed.
 
-        Raises: ResultTimeout (the task goes on), UnknownTask, BusUnavailable.
+        Raises: ResultTimeout (the task goes on), UnknownTask, BusUnavailable, ArtifactMissing if a large output is
+        gone.
         """
         return await self._session.result(_checked(id), timeout_s, wait=False)
+
+    async def artifacts(self, id: str) -> tuple[Artifact, ...]:
+        """The artifacts of a task so far, in the order of its log; of one name the last is the newest.
+
+        Raises: UnknownTask, BusUnavailable.
+        """
+        entries = await read_log(self._session.bus, self._session.names, _checked(id))
+        events = (event.data for entry in entries for event in entry.commit.events)
+        return tuple(data for data in events if isinstance(data, Artifact))
+
+    async def read_artifact(self, id: str, artifact: Artifact | str) -> bytes:
+        """The body of an artifact of a task: by itself, by name (the newest), or by digest.
+
+        Raises: ArtifactMissing, UnknownTask, BusUnavailable; ArtifactDamaged where what is kept does not fit.
+        """
+        return await self._session.objects.read(await self._digest(id, artifact))
+
+    async def open_artifact(self, id: str, artifact: Artifact | str) -> AsyncGenerator[bytes]:
+        """The same piece by piece; it counts once the last piece has come and nothing was raised.
+
+        Raises: as `read_artifact`.
+        """
+        async with aclosing(self._session.objects.open(await self._digest(id, artifact))) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def restore(self, data: S) -> S:
+        """The data of an event with its value in place, where that is large and stands in the object store.
+
+        Raises: ArtifactMissing, BusUnavailable.
+        """
+        return await restore(data, self._session.objects)
+
+    async def _digest(self, id: str, artifact: Artifact | str) -> str:
+        if isinstance(artifact, Artifact):
+            return artifact.digest
+        return newest_digest(artifact, await self.artifacts(id), f"task '{id}' has")
 
     async def cancel(self, id: str, reason: str | None = None) -> Answer:
         """Asks a task to stop; returns the router's answer.
@@ -268,11 +323,13 @@ class Client:
         return await self._session.cancel(_checked(id), reason)
 
 
-def result_of(id: str, event: TaskEvent, artifacts: tuple[ArtifactAdded, ...] = ()) -> Result:
-    """The result that a terminal event says."""
+def result_of(id: str, event: TaskEvent, artifacts: tuple[Artifact, ...] = ()) -> Result:
+    """The result that a terminal event says; a large output stays where it is."""
     data, state = event.data, _STATES[event.type]
     if isinstance(data, TaskCompleted):
-        return Result(id=id, state=state, output=data.output, usage=data.usage, artifacts=artifacts)
+        return Result(
+            id=id, state=state, output=data.output, usage=data.usage, artifacts=artifacts, output_ref=data.output_ref
+        )
     error = data.error if isinstance(data, TaskFailed | TaskRejected) else None
     return Result(id=id, state=state, error=error, artifacts=artifacts)
 

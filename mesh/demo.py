@@ -1,11 +1,19 @@
-"""The app that is served when none is named: two agents that need no model, no key and no network."""
+"""The app that is served when none is named: agents that need no model, no key and no network.
+
+The assistant asks the model that `MESH_MODEL` names; without it, a scripted one that says so.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+from datetime import UTC, date, datetime
 
 from mesh.agents.app import Mesh
 from mesh.agents.context import Context
+from mesh.models.api import ModelRequest
+from mesh.models.scripted import Call, Reply
+from schemas.message import USER
 
 PAUSE_S = 0.02
 app = Mesh("demo", version="1")
@@ -27,6 +35,7 @@ async def hello(ctx: Context, text: str) -> str:
     for number, word in enumerate(words):
         await ctx.emit_text(word if number == 0 else f" {word}")
         await asyncio.sleep(PAUSE_S)
+    await ctx.write_artifact("answer.txt", answer + "\n")
     return answer
 
 
@@ -44,3 +53,46 @@ async def countdown(ctx: Context, seconds: int) -> str:
 def count_letters(text: str) -> int:
     """How many letters a text has."""
     return sum(character.isalpha() for character in text)
+
+
+@app.tool(idempotent=True, timeout_s=5)
+def count_words(text: str) -> int:
+    """How many words a text has."""
+    return len(text.split())
+
+
+@app.tool(idempotent=True, timeout_s=5)
+def today() -> str:
+    """The date of today, in UTC, as YYYY-MM-DD."""
+    return datetime.now(UTC).date().isoformat()
+
+
+@app.tool(idempotent=True, timeout_s=5)
+def days_between(first: date, last: date) -> int:
+    """How many days lie between two dates."""
+    return (last - first).days
+
+
+def scripted_assistant(request: ModelRequest) -> Reply:
+    """What the assistant says where no model is named: two tool calls side by side, and then their results."""
+    said = [message for message in request.messages if message.role == USER]
+    newest = request.messages[-1]
+    if newest.role == USER:
+        calls = (Call("count_words", {"text": said[-1].text}), Call("today"))
+        return Reply(text="Let me look. ", calls=calls, pause_s=PAUSE_S)
+    found = {part.tool: part.content for part in newest.parts}
+    return Reply(
+        text=f"You sent {found.get('count_words')} words on {found.get('today')}; two tools told me so, side by side. "
+        "I am a scripted model: I run offline and follow a script. "
+        "Set MESH_MODEL=openai:gpt-5-mini (and OPENAI_API_KEY) to have a real one answer here.",
+        pause_s=PAUSE_S,
+    )
+
+
+assistant = app.model_agent(
+    "assistant",
+    model=os.environ.get("MESH_MODEL") or app.scripted_model("assistant", scripted_assistant),
+    instructions="You are a short-spoken assistant. Use your tools for words and dates instead of guessing.",
+    tools=[count_words, today, days_between],
+    description="Answers with a model and three tools; scripted unless MESH_MODEL names a model.",
+)

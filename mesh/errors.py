@@ -10,6 +10,8 @@
     ├── UnknownTask           no log exists under this id
     ├── ResultTimeout         the task has not ended within the caller's time
     ├── InvalidInput          a value does not fit the wire or the agent's annotation
+    ├── ArtifactMissing       nothing is kept under this digest or name
+    │   └── ArtifactDamaged   what is kept does not fit its digest
     ├── StreamMismatch        a stream on the broker differs from what the protocol needs
     ├── ServerError           the embedded server cannot start
     │   ├── StoreLocked       another process holds the store
@@ -21,6 +23,8 @@
     ├── ModelNotConfigured    a model cannot be asked from here: no key, no package, no such provider
     ├── ModelUnavailable      a model did not answer, or not to the end; it may later
     ├── ModelRejected         a provider refused the request; the same one will be refused again
+    ├── OutputInvalid         a model's answer did not fit what was asked for, to the last correction
+    ├── LimitExceeded         an agent used all that it was allowed and had no answer
     ├── SecretMissing         a handler asked for a secret that is not set
     ├── Nondeterministic      a handler asked for other steps than its log holds
     └── TaskCancelled         the task has been asked to stop
@@ -107,6 +111,16 @@ class InvalidInput(MeshError):
     """A value does not fit the wire or the agent's annotation."""
 
     code = codes.INVALID_INPUT
+
+
+class ArtifactMissing(MeshError):
+    """Nothing is kept under this digest or name."""
+
+    code = codes.INVALID_INPUT
+
+
+class ArtifactDamaged(ArtifactMissing):
+    """What is kept does not fit its digest; put the content there again after removing it."""
 
 
 class StreamMismatch(MeshError):
@@ -201,6 +215,18 @@ class ModelRejected(MeshError):
 
     def to_error(self) -> Error:
         return structs.replace(super().to_error(), details={"reason": self.reason})
+
+
+class OutputInvalid(MeshError):
+    """A model's answer did not fit what was asked for, to the last correction."""
+
+    code = codes.OUTPUT_INVALID
+
+
+class LimitExceeded(MeshError):
+    """An agent used all that it was allowed and had no answer."""
+
+    code = codes.LIMIT_EXCEEDED
 
 
 class SecretMissing(MeshError):

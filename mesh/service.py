@@ -16,6 +16,7 @@ from mesh.agents.app import Mesh
 from mesh.bus import Observer
 from mesh.clock import Clock, SystemClock
 from mesh.errors import AppError
+from mesh.models.api import Model
 from mesh.settings import Settings
 from mesh.subjects import Subjects
 from schemas.instant import rfc3339
@@ -26,7 +27,8 @@ class ServiceConfig:
     """Everything a service is made from; `app` only for those that serve one.
 
     `app_version` goes before the version that the app itself names. `secrets` looks a secret up by name; `observer` is
-    told of everything sent (the crash-point tests).
+    told of everything sent (the crash-point tests); `models` answers model steps instead of what the environment and
+    the app's scripts give.
     """
 
     url: str
@@ -35,6 +37,7 @@ class ServiceConfig:
     app_version: str = ""
     secrets: Callable[[str], str | None] = os.environ.get
     observer: Observer | None = None
+    models: Model | None = None
 
     @property
     def version(self) -> str:
@@ -72,6 +75,11 @@ class ServiceFactory(Protocol):
     """What an entry point of the group `mesh.services` names."""
 
     def __call__(self, config: ServiceConfig) -> Service: ...
+
+
+def services_of(app: Mesh) -> list[str]:
+    """The services that serve an app, besides the routers of its mesh."""
+    return ["tool-runner", "executor"] if app.tools else ["executor"]
 
 
 def find_service(name: str) -> ServiceFactory:

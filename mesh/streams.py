@@ -54,6 +54,13 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectBucket:
+    """One object bucket, laid out as the NATS object store."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Consumer:
     """One durable pull consumer, shared by every replica of its service."""
 
@@ -71,6 +78,7 @@ class Definitions:
     streams: tuple[Stream, ...]
     buckets: tuple[Bucket, ...]
     consumers: tuple[Consumer, ...]
+    objects: tuple[ObjectBucket, ...] = ()
 
 
 def definitions(names: Subjects, *, ack_wait_s: float = 3.0) -> Definitions:
@@ -110,6 +118,7 @@ def definitions(names: Subjects, *, ack_wait_s: float = 3.0) -> Definitions:
                 ack_wait_s=ack_wait_s,
             ),
         ),
+        objects=(ObjectBucket(name=names.artifacts),),
     )
 
 
@@ -117,4 +126,11 @@ def run_consumer(names: Subjects, pool: str, *, ack_wait_s: float = 3.0) -> Cons
     """The consumer that the executors of one pool share."""
     return Consumer(
         stream=names.runs, name=f"run_{pool}", filters=(f"{names.prefix}.run.{pool}",), ack_wait_s=ack_wait_s
+    )
+
+
+def call_consumer(names: Subjects, pool: str, *, ack_wait_s: float = 3.0) -> Consumer:
+    """The consumer that the tool runners of one pool share."""
+    return Consumer(
+        stream=names.runs, name=f"call_{pool}", filters=(f"{names.prefix}.call.{pool}",), ack_wait_s=ack_wait_s
     )

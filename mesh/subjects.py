@@ -40,12 +40,14 @@ class Subjects:
     dead_letters: str = field(init=False)
     agents: str = field(init=False)
     workers: str = field(init=False)
+    artifacts: str = field(init=False)
 
     def __post_init__(self) -> None:
         for name, kind in _STREAMS:
             object.__setattr__(self, name, stream_name(self.prefix, kind))
         object.__setattr__(self, "agents", f"{self.prefix}_agents")
         object.__setattr__(self, "workers", f"{self.prefix}_workers")
+        object.__setattr__(self, "artifacts", f"{self.prefix}_artifacts")
 
     def submit(self, agent: str) -> str:
         return f"{self.prefix}.submit.{agent}"

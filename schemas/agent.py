@@ -16,6 +16,16 @@ class AgentRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_schema: dict[str, Any] | None = None
 
 
+class ToolRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One tool of an app; the schema is JSON Schema of its arguments."""
+
+    name: str
+    description: str = ""
+    input_schema: dict[str, Any] | None = None
+    idempotent: bool = False
+    on_unknown: str = "fail"
+
+
 class AppRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One app, written by every executor that starts with it; it does not expire.
 
@@ -27,6 +37,7 @@ class AppRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     pool: str
     version: str
     agents: tuple[AgentRecord, ...]
+    tools: tuple[ToolRecord, ...] = ()
     at: str = ""
 
 

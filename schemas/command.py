@@ -12,12 +12,13 @@ import re
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from schemas import error as codes
 from schemas.envelope import Head
 from schemas.error import Error
 from schemas.ids import MAX_CONTEXT_BYTES, is_root_id
+from schemas.object import ObjectRef, is_digest
 
 MAX_NESTING: Final = 64
 DEFAULT_OWNER: Final = "local/anonymous"
@@ -25,19 +26,20 @@ _OWNER: Final = re.compile(r"[^/\s\x00]{1,128}/[^/\s\x00]{1,128}")
 
 
 class Submit(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a caller publishes on `mesh.submit.<agent>`; only `input` is needed.
+    """What a caller publishes on `mesh.submit.<agent>`; only `input` is needed, or `input_ref` for a large one.
 
     `deadline_s` counts from the broker's time stamp of this message; `context_id` names a conversation (free text, up
     to 256 bytes); `owner` is `<tenant>/<user>`; `trace` is a W3C traceparent.
     """
 
-    input: Any
+    input: Any = UNSET
     task_id: str | None = None
     context_id: str | None = None
     owner: str = DEFAULT_OWNER
     deadline_s: float | None = None
     metadata: dict[str, Any] | None = None
     trace: str = ""
+    input_ref: ObjectRef | None = None
 
 
 class Admission(Struct, frozen=True, kw_only=True):
@@ -68,6 +70,28 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
     head: Head
     wake: int
     not_apps: tuple[str, ...] = ()
+
+
+class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Make a tool call: on `mesh.call.<pool>`; `last`, `n` and `head` as in `Run`.
+
+    `arguments` are the tool's by name; large ones stand at `arguments_ref`. The log holds the call as requested under
+    the key `step`. `again` says that it may have been published before: then a start may stand in the log up to `last`.
+    """
+
+    v: int
+    task: str
+    root: str
+    first: int
+    last: int
+    n: int
+    head: Head
+    step: str
+    tool: str
+    arguments: dict[str, Any] = {}
+    timeout_s: float | None = None
+    arguments_ref: ObjectRef | None = None
+    again: bool = False
 
 
 class Ended(Struct, frozen=True, kw_only=True):
@@ -139,7 +163,7 @@ def _admit(agent: str, body: bytes, keys: dict[str, Any]) -> Admission | Refusal
     task_id = given if isinstance(given, str) and is_root_id(given) else None
     if body.count(b"{") + body.count(b"[") > MAX_NESTING and _deeper_than(keys, MAX_NESTING):
         return _refuse(agent, body, f"the body is nested deeper than {MAX_NESTING} levels", task_id)
-    if "input" not in keys:
+    if "input" not in keys and "input_ref" not in keys:
         near = difflib.get_close_matches("input", list(keys), n=1, cutoff=0.5)
         hint = f"did you mean 'input' where it says '{near[0]}'?" if near else 'send {"input": ...}'
         return _refuse(agent, body, "the command has no `input`", task_id, hint)
@@ -148,11 +172,21 @@ def _admit(agent: str, body: bytes, keys: dict[str, Any]) -> Admission | Refusal
         submit = msgspec.convert(known, Submit)
     except msgspec.ValidationError as error:
         return _refuse(agent, body, str(error), task_id)
-    problem = _problem(submit)
+    problem = _input_problem(submit) or _problem(submit)
     if problem:
         return _refuse(agent, body, problem, task_id)
     unknown = {key: value for key, value in keys.items() if key not in _KEYS}
     return Admission(submit=submit, digest=_digest(agent, keys), unknown=unknown or None)
+
+
+def _input_problem(submit: Submit) -> str | None:
+    if submit.input_ref is None:
+        return "the command has no `input`, and its `input_ref` is null" if submit.input is UNSET else None
+    if submit.input is not UNSET:
+        return "the command has both `input` and `input_ref`"
+    if not is_digest(submit.input_ref.digest):
+        return "`$.input_ref.digest` must be 'sha256-' and 64 hexadecimal digits in lower case"
+    return None
 
 
 def _problem(submit: Submit) -> str | None:

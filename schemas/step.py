@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from schemas.error import Error
+from schemas.object import ObjectRef
 from schemas.task import Usage
 
 Kind = Literal["code", "model", "tool", "child", "sleep", "input"]
@@ -26,21 +27,27 @@ EVENT_ADDED: Final = "event.added"
 
 
 class StepRequested(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The handler asked for an effect."""
+    """The handler asked for an effect; a large input stands at `input_ref`."""
 
     step: str
     kind: str
     name: str
     input: Any = None
     idempotent: bool = True
+    input_ref: ObjectRef | None = None
 
 
 class StepStarted(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Somebody is about to perform the effect."""
+    """Somebody is about to perform the effect.
+
+    For a tool call `cover` is the stream sequence of the call that the start answers, and `delivery` its delivery.
+    """
 
     step: str
     attempt: int = 1
     by: str = ""
+    cover: int = 0
+    delivery: int = 0
 
 
 class StepProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -52,12 +59,13 @@ class StepProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class StepCompleted(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The effect has this result, for good."""
+    """The effect has this result, for good; a large one stands at `output_ref`."""
 
     step: str
     attempt: int = 1
     output: Any = None
     usage: Usage | None = None
+    output_ref: ObjectRef | None = None
 
 
 class StepFailed(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -84,7 +92,7 @@ class TextAdded(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ArtifactAdded(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An artifact, held by digest."""
+    """An artifact, held by digest; the same name again is a newer version."""
 
     name: str
     digest: str
@@ -93,10 +101,11 @@ class ArtifactAdded(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class EventAdded(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An event of the application's own."""
+    """An event of the application's own; large data stand at `data_ref`."""
 
     name: str
     data: Any = None
+    data_ref: ObjectRef | None = None
 
 
 EVENTS: Final[dict[str, type[Struct]]] = {

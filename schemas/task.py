@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from schemas.error import Error
+from schemas.object import ObjectRef
 
 State = Literal[
     "submitted", "working", "input-required", "auth-required", "completed", "failed", "canceled", "rejected"
@@ -53,7 +54,8 @@ class TaskAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The router admitted a submit; always the first event of its log.
 
     `digest` is that of the agent and all keys of the submit but `trace`; `sequence` is the submit's own in the work
-    stream; `at` is the broker's time stamp of the submit, from which `deadline_s` counts.
+    stream; `at` is the broker's time stamp of the submit, from which `deadline_s` counts. A large input stands at
+    `input_ref`.
     """
 
     agent: str
@@ -69,6 +71,7 @@ class TaskAccepted(Struct, frozen=True, kw_only=True, omit_defaults=True):
     unknown: dict[str, Any] | None = None
     parent: str | None = None
     ancestors: tuple[str, ...] = ()
+    input_ref: ObjectRef | None = None
 
 
 class TaskStarted(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -106,10 +109,11 @@ class TaskReleased(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TaskCompleted(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The handler returned `output`."""
+    """The handler returned `output`; a large one stands at `output_ref`."""
 
     output: Any = None
     usage: Usage | None = None
+    output_ref: ObjectRef | None = None
 
 
 class TaskFailed(Struct, frozen=True, kw_only=True):

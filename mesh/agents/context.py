@@ -7,81 +7,61 @@ that is called again after a crash passes through what it has done and goes on w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import copy
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Sequence
 from datetime import datetime
 from functools import cached_property
 from random import Random
-from typing import Any, Final, Protocol, TypeVar, overload
+from typing import Any, Final, Self, TypeVar, overload
 
 import structlog
-from msgspec import Struct
 
-from mesh.agents.emits import Emits
+from mesh.agents.artifacts import Artifact, Artifacts, check_name, media_type_of, source_of
 from mesh.agents.guard import Raised, Threads, error_of, guard
+from mesh.agents.model_step import (
+    STEP_NAME,
+    Answering,
+    ModelAccess,
+    Prompt,
+    Reply,
+    ToolLike,
+    definition_of,
+    message_of,
+    messages_of,
+    recipe,
+    spec_of,
+    until_it_fits,
+)
 from mesh.agents.performing import Performing, performing
+from mesh.agents.recorder import Recorder, TaskInfo
+from mesh.agents.replay import Replay
+from mesh.agents.tools import P, Tool
 from mesh.agents.values import as_recorded, restore, return_type
 from mesh.errors import (
     InvalidInput,
-    Nondeterministic,
+    ModelNotConfigured,
     OutcomeUnknown,
     SecretMissing,
     StepFailed,
     TaskCancelled,
     TooLarge,
 )
-from mesh.log import ops
+from mesh.log import large, ops
 from mesh.log.journal import Journal
-from mesh.log.steps import Step, perform_step
+from mesh.log.steps import Step, call_step, perform_step
+from mesh.models.api import Endpoint, ModelRequest
+from mesh.models.output import output_spec
+from mesh.models.usage import total_usage
 from schemas import error as codes
-from schemas.envelope import Event
+from schemas.envelope import event
+from schemas.error import Error
+from schemas.message import Message
 from schemas.step import EventAdded, StepCompleted, StepProgress
 from schemas.step import StepFailed as StepFailedEvent
+from schemas.task import Usage
 
-MAX_STEP_NAME: Final = 128
-SHOWN_STEPS: Final = 20
 MAX_UNCOMMITTED: Final = 16 * 1024
-REPLAY_GRACE_S: Final = 1.0
 T = TypeVar("T")
-
-
-class TaskInfo(Struct, frozen=True, kw_only=True):
-    """Which task a handler works on; `attempt` counts the claims of this task."""
-
-    id: str
-    agent: str
-    context_id: str
-    owner: str = "local/anonymous"
-    attempt: int = 1
-    metadata: dict[str, Any] | None = None
-
-
-class Recorder(Protocol):
-    """Where a context records: a task's log, or a list in a unit test."""
-
-    emits: Emits
-
-    @property
-    def cancelled(self) -> bool: ...
-
-    async def commit(self, events: tuple[Event, ...]) -> str:
-        """Appends what was emitted and then these events; returns their time."""
-        ...
-
-    async def lease(self) -> None:
-        """Makes sure that the task is still ours before an effect."""
-        ...
-
-    def performing(self, step: str) -> None:
-        """An effect is about to be made; crash tests look at it."""
-        ...
-
-    async def tell(self, text: str, offset: int) -> None:
-        """Sends text ahead of the log."""
-        ...
-
-    def soon(self) -> None:
-        """What was emitted must be committed soon."""
-        ...
 
 
 class Context:
@@ -94,23 +74,24 @@ class Context:
         journal: Journal,
         recorder: Recorder,
         *,
+        tools: Callable[[str], Tool[Any, Any]],
         secrets: Callable[[str], str | None],
         threads: Threads | None = None,
+        models: ModelAccess | None = None,
     ) -> None:
         self.task = task
         self.input = input
         self._journal = journal
         self._recorder = recorder
+        self._tools = tools
         self._secrets = secrets
         self._threads = threads or Threads()
-        self._occurrences: dict[str, int] = {}
-        self._seen: list[str] = []
-        self._unasked = set(journal.requested)
-        self._replayed = asyncio.Event()
-        self._skip_text = len(journal.text)
-        self._skip_events = journal.events
+        self._models = models
+        self._replay = Replay(journal)
+        self._artifacts = Artifacts(journal.artifacts)
         self._now = journal.at
-        self._mark_replayed()
+        self._prefix = ""
+        self._timeout_s: float | None = None
 
     # Few handlers use these two, and making them costs 8 µs of the 150 that an executor needs for a short task.
 
@@ -125,6 +106,20 @@ class Context:
         return structlog.get_logger("mesh.agent").bind(
             task=self.task.id, context=self.task.context_id, agent=self.task.agent, attempt=self.task.attempt
         )
+
+    def branch(self, name: str, timeout_s: float | None = None) -> Self:
+        """A context for one of several branches that run side by side; its step keys begin with the branch's name.
+
+        `timeout_s` bounds each effect of the branch: one that takes longer ends as `tool_timeout`.
+        """
+        _check_text(name, "a branch's name")
+        branch = copy.copy(self)
+        branch._enter(name, timeout_s)  # noqa: SLF001 - it is one of these
+        return branch
+
+    def _enter(self, name: str, timeout_s: float | None) -> None:
+        bounds = [one for one in (timeout_s, self._timeout_s) if one is not None]
+        self._prefix, self._timeout_s = f"{self._prefix}{name}/", min(bounds, default=None)
 
     @overload
     async def step(
@@ -158,7 +153,7 @@ class Context:
         """
         wanted = Step(key=self._key(name), kind="code", name=name, idempotent=idempotent)
         kind = return_type(function)
-        await self._check_replay(wanted)
+        await self._replay.check(wanted)
 
         async def answer(op: ops.Op) -> Any:
             if isinstance(op, ops.Commits):
@@ -167,14 +162,132 @@ class Context:
             if isinstance(op, ops.Lease):
                 return await self._recorder.lease()
             assert isinstance(op, ops.Perform)
-            self._recorder.performing(wanted.key)
-            with performing(Performing(task=self.task.id, step=wanted.key, idempotent=idempotent)):
-                value = await guard(function, args, kwargs, self._threads)
+            here = Performing(task=self.task.id, step=wanted.key, idempotent=idempotent)
+            try:
+                with self._recorder.performing(wanted.key), performing(here):
+                    async with asyncio.timeout(self._timeout_s):
+                        value = await guard(function, args, kwargs, self._threads)
+            except TimeoutError:
+                return self._late(op.step, op.attempt)
             return _outcome(op, value, kind, f"step '{wanted.key}'")
 
         result = await ops.drive(perform_step(self._journal, wanted), answer)
-        self._now = self._journal.finished_at.get(wanted.key, self._now)
-        return _value(result, kind)
+        return _value(await self._restored(result), kind)
+
+    async def model(
+        self,
+        model: str,
+        prompt: Prompt,
+        *,
+        instructions: str = "",
+        tools: Sequence[ToolLike] = (),
+        output_type: Any = None,
+        settings: dict[str, Any] | None = None,
+        endpoint: Endpoint = Endpoint(),  # noqa: B008 - it is frozen
+    ) -> Reply:
+        """Asks a model (`provider:model`) once and returns its recorded answer, whose text was streamed meanwhile.
+
+        Tools are only shown to the model; the calls it wants are in the reply. With an `output_type` an answer that
+        does not fit is sent back up to three times, each time as a step of its own.
+
+        *Delivery:* an answer that is in the log is never asked for again; a worker that dies before that is.
+        *Cancellation:* the stream to the provider is closed.
+
+        Raises: StepFailed with `model_not_configured`, `model_unavailable` or `model_rejected`; OutputInvalid.
+        """
+        spec = None if output_type is None else output_spec(output_type)
+        request = ModelRequest(
+            model=model, instructions=instructions, messages=messages_of(prompt), output=spec,
+            tools=tuple(spec_of(tool) for tool in tools), settings=settings or {}, endpoint=endpoint,
+        )  # fmt: skip
+        return await until_it_fits(self._ask, request, output_type)
+
+    async def _ask(self, request: ModelRequest) -> tuple[str, Message]:
+        """One model step: its key and the recorded answer."""
+        if self._models is None:
+            raise ModelNotConfigured("there is no model here", hint="pass models= to what calls this handler")
+        models, key = self._models, self._key(STEP_NAME)
+        known = key in self._journal.results
+        wanted = Step(key=key, kind="model", name=STEP_NAME, input=None if known else recipe(request))
+        await self._replay.check(wanted)
+        answering = Answering(self._recorder, key)
+        recorder = self._recorder
+
+        async def answer(op: ops.Op) -> Any:
+            if isinstance(op, ops.Commits):
+                *before, end = op.events
+                self._now = await recorder.commit((*before, *answering.added(end.data), end))
+                return None
+            if isinstance(op, ops.Lease):
+                return await recorder.lease()
+            assert isinstance(op, ops.Perform)
+            await models.definitions.keep(definition_of(request), recorder.objects.put)
+            try:
+                with recorder.performing(key):
+                    async with asyncio.timeout(self._timeout_s):
+                        return await answering.ask(models.model, request)
+            except TimeoutError:
+                return self._late(key, answering.attempt)
+
+        result = await self._restored(await ops.drive(perform_step(self._journal, wanted), answer))
+        if isinstance(result, StepFailedEvent):
+            raise StepFailed(result.error)
+        self._replay.usages.append(result.usage)
+        return key, message_of(result)
+
+    @overload
+    async def tool(self, tool: Tool[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+    @overload
+    async def tool(self, tool: Tool[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+    @overload
+    async def tool(self, tool: str, arguments: dict[str, Any], /, *, timeout_s: float | None = ...) -> Any: ...
+
+    async def tool(self, tool: Tool[Any, Any] | str, /, *args: Any, **kwargs: Any) -> Any:
+        """Has a tool runner make a call, once, and returns its recorded result.
+
+        By the tool itself the call is written like one of the function; by name it takes its arguments as a dict and
+        an optional `timeout_s`. A task that waits for nothing but tools for longer than a second is suspended and
+        holds no worker.
+
+        *Delivery:* an idempotent tool is repeated if its runner dies; another one ends as OutcomeUnknown.
+        *Cancellation:* the tool is stopped; no result of it counts any more.
+
+        Raises: StepFailed with the recorded error, OutcomeUnknown, InvalidInput for arguments that do not fit.
+        """
+        found = self._tools(tool if isinstance(tool, str) else tool.name)
+        timeout_s = kwargs.pop("timeout_s", None) if isinstance(tool, str) else None
+        arguments = found.check(args[0] if args else {}) if isinstance(tool, str) else found.bind(args, kwargs)
+        return await self._call_tool(found, self._key(found.name), arguments, timeout_s)
+
+    async def _call_tool(
+        self, tool: Tool[Any, Any], key: str, arguments: dict[str, Any], timeout_s: float | None
+    ) -> Any:
+        wanted = Step(key=key, kind="tool", name=tool.name, idempotent=tool.policy.idempotent, input=arguments)
+        if self._timeout_s is not None:
+            timeout_s = min(self._timeout_s, timeout_s or tool.policy.timeout_s)
+        await self._replay.check(wanted)
+
+        async def answer(op: ops.Op) -> Any:
+            if isinstance(op, ops.Commits):
+                self._now = await self._recorder.commit(op.events)
+                return None
+            if isinstance(op, ops.Calls):
+                return await self._recorder.call(wanted, timeout_s, again=op.again)
+            assert isinstance(op, ops.Awaits)
+            return await self._recorder.wait(op.step)
+
+        result = await ops.drive(call_step(self._journal, wanted), answer)
+        return _value(await self._restored(result), tool.output_type)
+
+    async def _restored(self, result: StepCompleted | StepFailedEvent) -> StepCompleted | StepFailedEvent:
+        self._now = self._journal.finished_at.get(result.step, self._now)
+        return await large.restore(result, self._recorder.objects)
+
+    def _late(self, step: str, attempt: int) -> StepFailedEvent:
+        message = f"step '{step}' did not end within {self._timeout_s:g} s"
+        return StepFailedEvent(step=step, attempt=attempt, error=Error(code=codes.TOOL_TIMEOUT, message=message))
 
     async def emit_text(self, text: str) -> None:
         """Streams text to whoever tails the task.
@@ -183,9 +296,9 @@ class Context:
         called again skips as much as the log holds.
         """
         _check_text(text, "the text")
-        if self._skip_text:
-            skipped = min(self._skip_text, len(text))
-            self._skip_text -= skipped
+        if self._replay.skip_text:
+            skipped = min(self._replay.skip_text, len(text))
+            self._replay.skip_text -= skipped
             text = text[skipped:]
         for begin in range(0, len(text), MAX_UNCOMMITTED):
             await self._stream(text[begin : begin + MAX_UNCOMMITTED])
@@ -209,19 +322,58 @@ class Context:
         if not isinstance(fraction, int | float | None):
             raise InvalidInput(f"a fraction is a number from 0 to 1, not {fraction!r}")
         _check_text(message, "the message")
-        if self._replayed.is_set():
+        if self._replay.caught_up:
             self._recorder.emits.set_progress(StepProgress(message=message, fraction=fraction))
             self._recorder.soon()
 
     async def emit_event(self, name: str, data: Any = None) -> None:
         """Adds an event of the application's own to the task's log."""
         _check_text(name, "an event's name")
-        if self._skip_events:
-            self._skip_events -= 1
+        if self._replay.skip_events:
+            self._replay.skip_events -= 1
             return
         plain = as_recorded(data, Any, f"event '{name}'")
         self._recorder.emits.add_event(EventAdded(name=name, data=plain))
         await self._rest_soon()
+
+    async def write_artifact(
+        self, name: str, data: bytes | str | AsyncIterable[bytes], media_type: str | None = None
+    ) -> Artifact:
+        """Keeps a body of any size under a name of this task; the same name again is a newer version.
+
+        What is streamed is sent as it comes. The type is guessed from the name if it is not given. A handler that is
+        called again gets what its log holds, and `data` is not looked at.
+
+        *Delivery:* kept and in the log before this returns. A stream cannot be repeated, so a broker that is lost in
+        the middle of one is the caller's to deal with; anything else waits until the broker is back.
+        *Cancellation:* nothing is kept of what was not complete.
+
+        Raises: InvalidInput; of a stream also BusUnavailable, StorageFull, and what it raises itself.
+        """
+        recorded = self._artifacts.next_recorded(check_name(name))
+        if recorded is not None:
+            return self._artifacts.add(recorded)
+        source, media_type = source_of(data), media_type or media_type_of(name, data)
+        await self._recorder.lease()
+        with self._recorder.performing(f"artifact:{name}"):
+            kept = await self._recorder.objects.put(source, media_type)
+            artifact = Artifact(name=name, digest=kept.digest, size=kept.size, media_type=media_type)
+            await self._recorder.commit((event(artifact),))
+        return self._artifacts.add(artifact)
+
+    async def read_artifact(self, artifact: Artifact | str) -> bytes:
+        """The body of an artifact: by itself, by a name that this handler has written, or by digest.
+
+        Raises: ArtifactMissing; ArtifactDamaged where what is kept does not fit the digest.
+        """
+        return await self._recorder.objects.read(self._artifacts.digest_of(artifact))
+
+    def open_artifact(self, artifact: Artifact | str) -> AsyncGenerator[bytes]:
+        """The same piece by piece; it counts once the last piece has come and nothing was raised.
+
+        Raises: as `read_artifact`; also BusUnavailable.
+        """
+        return self._recorder.objects.open(self._artifacts.digest_of(artifact))
 
     def check_cancelled(self) -> None:
         """Raises TaskCancelled if the task has been asked to stop; for loops in threads too."""
@@ -242,62 +394,18 @@ class Context:
         """The recorded time of the step before; the same after a crash, and no commit."""
         return datetime.fromisoformat(self._now)
 
+    @property
+    def usage(self) -> Usage | None:
+        """What the model steps so far used, summed; None if there were none."""
+        return total_usage(self._replay.usages) if self._replay.usages else None
+
     def check_complete(self) -> None:
         """Raises Nondeterministic if the log holds steps that the handler never asked for."""
-        if not self._replayed.is_set():
-            raise self._nondeterministic(None)
+        self._replay.check_complete()
 
     def _key(self, name: str) -> str:
         _check_text(name, "a step's name")
-        if not 0 < len(name) <= MAX_STEP_NAME or "\x00" in name:
-            raise InvalidInput(f"a step's name is 1 to {MAX_STEP_NAME} characters of text")
-        count = self._occurrences[name] = self._occurrences.get(name, 0) + 1
-        escaped = name.replace("#", "##")  # so that no name looks like a second occurrence of another
-        return escaped if count == 1 else f"{escaped}#{count}"
-
-    async def _check_replay(self, wanted: Step) -> None:
-        """A new step may come only when every recorded one has been asked for again.
-
-        Branches that run side by side ask in any order, so the others get a moment to catch up.
-        """
-        self._seen.append(wanted.key)
-        self._unasked.discard(wanted.key)
-        recorded = self._journal.requested.get(wanted.key)
-        if recorded is not None:
-            self._mark_replayed()
-            if (recorded.kind, recorded.name) != (wanted.kind, wanted.name):
-                raise self._nondeterministic(wanted.key)
-        elif not self._replayed.is_set():
-            try:
-                async with asyncio.timeout(REPLAY_GRACE_S):
-                    await self._replayed.wait()
-            except TimeoutError:
-                raise self._nondeterministic(wanted.key) from None
-
-    def _mark_replayed(self) -> None:
-        if not self._unasked:
-            self._replayed.set()
-
-    def _nondeterministic(self, key: str | None) -> Nondeterministic:
-        recorded, asked = _differing(list(self._journal.requested), list(self._seen))
-        what = f"asks for step '{key}'" if key else "ended early"
-        return Nondeterministic(
-            f"the handler {what}, but its log holds other steps: the log has {recorded}, the handler asked for {asked}",
-            hint="its code changed while the task was under way: serve the version that began it, or one that fits",
-        )
-
-
-def _differing(recorded: list[str], asked: list[str]) -> tuple[str, str]:
-    """Both sequences from just before they part, as a person can read them."""
-    same = next((n for n, (a, b) in enumerate(zip(recorded, asked, strict=False)) if a != b), None)
-    begin = max(0, (min(len(recorded), len(asked)) if same is None else same) - SHOWN_STEPS // 2)
-
-    def shown(steps: list[str]) -> str:
-        rest = len(steps) - begin - SHOWN_STEPS
-        before = f"{begin} steps, then " if begin else ""
-        return f"{before}{steps[begin : begin + SHOWN_STEPS]}" + (f" and {rest} more" if rest > 0 else "")
-
-    return shown(recorded), shown(asked)
+        return self._replay.key(self._prefix + name)
 
 
 def _check_text(text: str, what: str) -> None:

@@ -8,28 +8,50 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
+from msgspec import Struct
 
 from mesh.bus import Bus
-from schemas.delta import MAX_DELTA_CHARS, Delta
+from schemas.delta import MAX_DELTA_CHARS, Delta, DeltaKind
 from schemas.envelope import VERSION
 
 JOIN_S: Final = 0.02
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 
+class Source(Struct, frozen=True, kw_only=True):
+    """Which text a delta belongs to: of the handler itself if `step` is empty."""
+
+    attempt: int
+    step: str = ""
+    part: int = 0
+    kind: DeltaKind = "text"
+
+
+class Teller(Protocol):
+    """Sends the text of one source ahead of the log."""
+
+    async def tell(self, text: str, offset: int) -> None:
+        """Sends this text, now or joined with what follows it."""
+        ...
+
+    async def flush(self) -> None:
+        """Sends what was joined."""
+        ...
+
+
 class Deltas:
-    """The deltas of one (step, part) of one attempt."""
+    """The deltas of one source."""
 
     def __init__(
-        self, bus: Bus, subject: str, task: str, attempt: int, *, clock: Callable[[], float], spawn: Spawn
+        self, bus: Bus, subject: str, task: str, source: Source, *, clock: Callable[[], float], spawn: Spawn
     ) -> None:
         self._bus = bus
         self._subject = subject
         self._task = task
-        self._attempt = attempt
+        self._source = source
         self._clock = clock
         self._spawn = spawn
         self._joined: list[str] = []
@@ -53,10 +75,11 @@ class Deltas:
         """Sends what was joined."""
         if not self._joined:
             return
-        text = "".join(self._joined)
+        text, source = "".join(self._joined), self._source
         delta = Delta(
-            v=VERSION, task=self._task, attempt=self._attempt, offset=self._offset, text=text, at=self._clock()
-        )
+            v=VERSION, task=self._task, attempt=source.attempt, offset=self._offset, text=text, at=self._clock(),
+            step=source.step, part=source.part, kind=source.kind,
+        )  # fmt: skip
         self._joined, self._chars = [], 0
         await self._bus.send(self._subject, msgspec.json.encode(delta))
 

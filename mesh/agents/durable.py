@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
 
-from mesh.agents.deltas import Deltas, Spawn
+from mesh.agents.deltas import Deltas, Source, Spawn
 from mesh.agents.emits import Emits
 from mesh.bus import Observer
 from mesh.errors import MeshError, TaskCancelled, TooLarge
 from mesh.log.driver import Driver
 from mesh.log.head import view_of
 from mesh.log.journal import Journal
-from mesh.log.ops import Read
+from mesh.log.ops import Message, Publish, Read
 from mesh.log.owner import Fenced, Owner
-from schemas.envelope import Event
+from mesh.log.steps import Step
+from mesh.subjects import root_of
+from schemas.command import Call
+from schemas.envelope import VERSION, Commit, Event
+from schemas.step import StepCompleted, StepFailed, StepRequested
 
 COMMIT_WITHIN_S: Final = 1.0
+HOLD_S: Final = 1.0
+# More executions of one step than a claim ever makes, so that those of a later claim have higher numbers.
+EXECUTIONS_PER_CLAIM: Final = 1000
 Ticket = tuple[tuple[Event, ...], asyncio.Future[str] | None]
 
 
@@ -49,6 +57,37 @@ class Lease:
         return not self._lapsed
 
 
+class Following(Protocol):
+    """What a recorder asks of whoever carries the task."""
+
+    @property
+    def pool(self) -> str:
+        """Where the app's tool calls are made."""
+        ...
+
+    @property
+    def called(self) -> set[str]:
+        """Steps whose calls were published under this claim, also before the handler was called again."""
+        ...
+
+    @property
+    def executions(self) -> dict[str, int]:
+        """The newest execution of each model step under this claim."""
+        ...
+
+    async def start(self) -> None:
+        """Follows the task's log from now on, so that `hear` is called for what others write."""
+        ...
+
+    def fenced(self) -> None:
+        """The task is not ours any more."""
+        ...
+
+    def idle(self) -> None:
+        """The handler waits for others alone."""
+        ...
+
+
 class DurableRecorder:
     """The recorder of one claimed task.
 
@@ -63,20 +102,24 @@ class DurableRecorder:
         journal: Journal,
         *,
         spawn: Spawn,
-        on_fenced: Callable[[], None],
+        following: Following,
         observer: Observer | None = None,
     ) -> None:
-        task = owner.view.task
         self.emits = Emits(journal.claims, len(journal.text), driver.clock.now)
+        self.objects = driver.objects
         self._owner = owner
         self._driver = driver
         self._lease = lease
         self._spawn = spawn
-        self._on_fenced = on_fenced
+        self._journal = journal
+        self._following = following
         self._observer = observer
-        self._deltas = Deltas(
-            driver.bus, driver.names.delta(task), task, journal.claims, clock=driver.clock.now, spawn=spawn
-        )
+        self._awaited: dict[str, asyncio.Future[None]] = {}
+        self._owed = set(journal.owed)
+        self._effects = 0
+        self.waits: tuple[str, ...] = ()
+        self._hold: asyncio.TimerHandle | None = None
+        self._deltas = self.teller(Source(attempt=journal.claims))
         self._waiting: list[Ticket] = []
         self._idle = asyncio.Event()
         self._idle.set()
@@ -92,6 +135,9 @@ class DurableRecorder:
         if self._closed:
             raise Fenced
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        for one in events:
+            if isinstance(one.data, StepRequested) and one.data.kind == "tool":
+                self._owed.add(one.data.step)
         self._start((events, done))
         return await done
 
@@ -115,10 +161,74 @@ class DurableRecorder:
         if self.cancelled:
             raise TaskCancelled(f"task '{self._owner.view.task}' was asked to stop")
 
-    def performing(self, step: str) -> None:
+    @contextmanager
+    def performing(self, step: str) -> Iterator[None]:
         if self._observer is not None:
             log = self._driver.names.task(self._owner.view.task)
             self._observer.before("perform", f"{log}.{self._owner.claim}.{step}")
+        self._effects += 1
+        try:
+            yield
+        finally:
+            self._effects -= 1
+            self._maybe_idle()
+
+    async def call(self, step: Step, timeout_s: float | None, *, again: bool) -> None:
+        await self._following.start()
+        view = self._owner.view
+        if self._owner.out or self.cancelled:
+            # What this worker has seen since it lost the task may hold the start of the call that the new owner made.
+            raise TaskCancelled(f"task '{view.task}' was asked to stop")
+        body = Call(
+            v=VERSION, task=view.task, root=root_of(view.task), first=view.first, last=view.seq, n=view.n,
+            head=view.head, step=step.key, tool=step.name, arguments=step.input, timeout_s=timeout_s,
+            again=again,
+        )  # fmt: skip
+        await self._driver.answer(Publish((Message(subject=self._driver.names.call(self._following.pool), body=body),)))
+        self._owed.discard(step.key)
+        self._following.called.add(step.key)
+
+    async def wait(self, step: str) -> StepCompleted | StepFailed:
+        if step not in self._journal.results:
+            done = self._awaited[step] = asyncio.get_running_loop().create_future()
+            self._maybe_idle()
+            try:
+                await done
+            finally:
+                del self._awaited[step]
+        return self._journal.results[step]
+
+    def hear(self, commit: Commit) -> None:
+        """Takes what an outsider wrote into the log: the ends of steps that are waited for."""
+        for one in commit.events:
+            self._journal.add(one, commit.at)
+            if isinstance(one.data, StepCompleted | StepFailed):
+                done = self._awaited.get(one.data.step)
+                if done is not None and not done.done():
+                    done.set_result(None)
+
+    @property
+    def answered(self) -> bool:
+        """Whether a result has come for something that the handler waited for."""
+        return any(step in self._journal.results for step in self.waits)
+
+    def _maybe_idle(self) -> None:
+        """A handler that waits for others alone, for longer than a short hold, needs no worker meanwhile.
+
+        Not while a call is still to be published (R7): once the task is suspended, nobody would.
+        """
+        if self._awaited and not self._effects and self._hold is None:
+            self._hold = asyncio.get_running_loop().call_later(HOLD_S, self._hold_is_over)
+
+    def _hold_is_over(self) -> None:
+        self._hold = None
+        if not self._awaited or self._effects or any(done.done() for done in self._awaited.values()):
+            return
+        if self._owed - self._journal.results.keys():
+            self._maybe_idle()
+        else:
+            self.waits = tuple(self._awaited)
+            self._following.idle()
 
     async def look(self) -> None:
         """Reads the newest commit from the leader; raises Fenced if the task is not ours."""
@@ -131,6 +241,18 @@ class DurableRecorder:
         if self._closed:
             raise Fenced
         await self._deltas.tell(text, offset)
+
+    def teller(self, source: Source) -> Deltas:
+        task, driver = self._owner.view.task, self._driver
+        return Deltas(
+            driver.bus, driver.names.delta(task), task, source, clock=driver.clock.now, spawn=self._spawn
+        )  # fmt: skip
+
+    def attempt(self, step: str) -> int:
+        executions = self._following.executions
+        before = executions.get(step, (self._journal.claims - 1) * EXECUTIONS_PER_CLAIM)
+        executions[step] = before + 1
+        return before + 1
 
     def soon(self) -> None:
         if not self._due and not self._closed:
@@ -172,7 +294,7 @@ class DurableRecorder:
         except (Fenced, MeshError) as error:
             _fail(batch, error)
             if isinstance(error, Fenced):
-                self._on_fenced()
+                self._following.fenced()
         except asyncio.CancelledError:
             _cancel(batch)
             raise

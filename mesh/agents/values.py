@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Final, get_type_hints
+from typing import Any, get_type_hints
 
 import msgspec
 
 from mesh.errors import AppError, InvalidInput, TooLarge
-from schemas.envelope import MAX_COMMIT_BYTES
-
-MAX_VALUE_BYTES: Final = MAX_COMMIT_BYTES - 64 * 1024
+from schemas.object import MAX_VALUE_BYTES
 
 
 def read_input(value: Any, kind: Any) -> Any:
@@ -46,7 +44,8 @@ def as_recorded(value: Any, kind: Any, what: str) -> Any:
         ) from error
     if len(body) > MAX_VALUE_BYTES:
         raise TooLarge(
-            f"{what} is {len(body)} bytes long, over the limit of {MAX_VALUE_BYTES}", hint="return a reference to it"
+            f"{what} is {len(body)} bytes long, over the limit of {MAX_VALUE_BYTES}",
+            hint="write it as an artifact and return its name",
         )
     return plain
 

@@ -3,6 +3,17 @@
 from mesh.bus.bus import Bus
 from mesh.bus.delivery import Delivery
 from mesh.bus.messages import Conflict, LiveMessage, Observer, StoredMessage, Subscription
+from mesh.bus.objects import StoredObject
 from mesh.bus.pull import Puller
 
-__all__ = ["Bus", "Conflict", "Delivery", "LiveMessage", "Observer", "Puller", "StoredMessage", "Subscription"]
+__all__ = [
+    "Bus",
+    "Conflict",
+    "Delivery",
+    "LiveMessage",
+    "Observer",
+    "Puller",
+    "StoredMessage",
+    "StoredObject",
+    "Subscription",
+]

@@ -16,6 +16,7 @@ from mesh.bus.definitions import (
     consumer_differences,
     corrected,
     differences,
+    objects_config,
     stream_config,
 )
 from mesh.errors import MeshError, StreamMismatch
@@ -163,7 +164,8 @@ class Admin:
 
 def _streams(definitions: Definitions) -> list[Config]:
     buckets = [bucket_config(bucket) for bucket in definitions.buckets]
-    return [stream_config(stream) for stream in definitions.streams] + buckets
+    objects = [objects_config(bucket) for bucket in definitions.objects]
+    return [stream_config(stream) for stream in definitions.streams] + buckets + objects
 
 
 def _refuse(what: str, found: list[Finding]) -> None:

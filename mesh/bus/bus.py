@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from mesh.bus.admin import Admin
@@ -15,6 +15,7 @@ from mesh.bus.delivery import Delivery, Verbs
 from mesh.bus.inbox import Inbox
 from mesh.bus.live import listen, live_message
 from mesh.bus.messages import Conflict, LiveMessage, Observer, StoredMessage, Subscription
+from mesh.bus.objects import ObjectStores, StoredObject
 from mesh.bus.publish import Publisher
 from mesh.bus.pull import Puller
 from mesh.bus.read import Reader
@@ -41,10 +42,10 @@ OpeningT = TypeVar("OpeningT", bound=Opening)
 class Bus:
     """Connections to one broker, kept alive until closed.
 
-    Three of them, so that none delays another: *commit* for everything that waits for an answer, *bulk* for what may be
-    lost, *control* for deliveries and live subscriptions. The last two are opened on first use. What cannot be sent now
-    is never sent later: the caller is told instead. `timeout_s` bounds every single wait for the broker; an append, a
-    publish and a request may have a time of their own.
+    Four of them, so that none delays another: *commit* for everything that waits for an answer, *bulk* for what may be
+    lost, *objects* for large bodies, *control* for deliveries and live subscriptions. The last three are opened on
+    first use. What cannot be sent now is never sent later: the caller is told instead. `timeout_s` bounds every single
+    wait for the broker; an append, a publish and a request may have a time of their own.
     """
 
     def __init__(self, url: str, *, name: str, observer: Observer | None, timeout_s: float) -> None:
@@ -62,6 +63,8 @@ class Bus:
         self._reader = Reader(self._inbox, self._api, self._scan)
         self._buckets = Buckets(self._inbox, self._publisher, self._scan)
         self._admin = Admin(self._api)
+        self._large = _OnDemand(Link(url, f"{name}/objects", timeout_s=timeout_s), self._returned)
+        self._objects = _objects_over(self._large, observer)
         self._on_reconnect: list[Callable[[], None]] = []
         self._handed_out: set[Subscription] = set()
         self._sent = 0
@@ -89,7 +92,7 @@ class Bus:
         while self._handed_out:
             await self._handed_out.pop().aclose()
         self._inbox.close()
-        for link in (self._control.link, self._bulk.link, self._commit):
+        for link in (self._control.link, self._bulk.link, self._large.link, self._commit):
             await link.aclose()
 
     @property
@@ -261,6 +264,39 @@ class Bus:
         """The keys that have a value."""
         return await self._buckets.keys(bucket)
 
+    async def put_object(self, bucket: str, source: bytes | AsyncIterable[bytes]) -> StoredObject:
+        """Keep a body under its digest; the same content is kept once.
+
+        A stream is sent as it comes, and its duplicate removed afterwards. Until this returns, nobody can see it.
+
+        Raises:
+            BusUnavailable: it is not known to be kept; put the same again, which then costs nothing if it is.
+            StorageFull: the bucket takes no more; nothing of it is kept.
+        """
+        return await self._objects.put(bucket, source)
+
+    def open_object(self, bucket: str, digest: str) -> AsyncGenerator[bytes]:
+        """A kept body, piece by piece; it counts once the last piece has come and nothing was raised.
+
+        Raises:
+            ArtifactMissing: nothing is kept under this digest.
+            ArtifactDamaged: what came does not fit the digest.
+            BusUnavailable: the read did not come to its end.
+        """
+        return self._objects.open(bucket, digest)
+
+    async def find_object(self, bucket: str, digest: str) -> StoredObject | None:
+        """What is kept under a digest, or None."""
+        return await self._objects.find(bucket, digest)
+
+    async def remove_object(self, bucket: str, digest: str) -> None:
+        """Remove a body; one that is not there is no error."""
+        await self._objects.remove(bucket, digest)
+
+    def objects(self, bucket: str) -> AsyncIterator[StoredObject]:
+        """Every body that a bucket keeps."""
+        return self._objects.objects(bucket)
+
     async def ensure(self, definitions: Definitions) -> list[str]:
         """Create what is missing and apply additive differences; says what it did.
 
@@ -309,7 +345,7 @@ class Bus:
         }
 
     def _links(self) -> list[Link]:
-        return [self._commit] + [one.link for one in (self._bulk, self._control) if one.opened]
+        return [self._commit] + [one.link for one in (self._bulk, self._control, self._large) if one.opened]
 
     def _returned(self) -> None:
         if self.connected:
@@ -326,12 +362,22 @@ class Bus:
         return opening
 
 
+def _objects_over(connection: _OnDemand, observer: Observer | None) -> ObjectStores:
+    """Object buckets over a connection of their own, with an inbox that is opened with it."""
+    inbox = Inbox(connection.link)
+    connection.on_open = inbox.open
+    api, publisher = Api(inbox), Publisher(inbox, observer)
+    scan = Scan(connection.link, api)
+    return ObjectStores(connection.get, api=api, publisher=publisher, reader=Reader(inbox, api, scan), scan=scan)
+
+
 class _OnDemand:
     """A connection that is opened when first needed."""
 
     def __init__(self, link: Link, on_back: Callable[[], None]) -> None:
         self.link = link
         self.opened = False
+        self.on_open: Callable[[], Awaitable[None]] | None = None
         self._opening = asyncio.Lock()
         link.on_back(on_back)
 
@@ -346,6 +392,8 @@ class _OnDemand:
             try:
                 if not self.opened:
                     await self.link.open()
+                    if self.on_open:
+                        await self.on_open()
                     self.opened = True
             finally:
                 self._opening.release()

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from mesh.streams import Bucket, Consumer, Retention, Storage, Stream
+from mesh.streams import Bucket, Consumer, ObjectBucket, Retention, Storage, Stream
 
 _SECOND_NS = 1_000_000_000
 _MARKER_S = 1.0
@@ -73,6 +73,20 @@ def bucket_config(bucket: Bucket) -> Config:
     return config
 
 
+def objects_config(bucket: ObjectBucket) -> Config:
+    """The stream of an object bucket, as every NATS client makes it."""
+    return {
+        "name": objects_stream(bucket.name),
+        "subjects": [chunks_subject(bucket.name, ">"), meta_subject(bucket.name, ">")],
+        "retention": Retention.LIMITS.value,
+        "storage": Storage.FILE.value,
+        "discard": "new",
+        "allow_direct": True,
+        "allow_rollup_hdrs": True,
+        "duplicate_window": 0,
+    }
+
+
 def consumer_config(consumer: Consumer) -> Config:
     """What the broker is asked to create for a shared worker queue."""
     return {
@@ -95,6 +109,21 @@ def bucket_stream(bucket: str) -> str:
 def bucket_subject(bucket: str, key: str) -> str:
     """The subject of one key."""
     return f"$KV.{bucket}.{key}"
+
+
+def objects_stream(bucket: str) -> str:
+    """The stream behind an object bucket."""
+    return f"OBJ_{bucket}"
+
+
+def chunks_subject(bucket: str, upload: str) -> str:
+    """The subject of the chunks of one upload."""
+    return f"$O.{bucket}.C.{upload}"
+
+
+def meta_subject(bucket: str, name: str) -> str:
+    """The subject of what is said about one object; `name` is encoded."""
+    return f"$O.{bucket}.M.{name}"
 
 
 def differences(there: Config, wanted: Config) -> list[Finding]:

@@ -45,10 +45,10 @@ class LiveMessage(Struct):
 class Observer(Protocol):
     """A seam for crash tests: told of every write, before and after.
 
-    `kind` is `append`, `publish`, `send` or `ack`, and of an owner also `perform`: it is about to make the effect of a
-    step. That one has no `after`; the claim's `n` and the step's key follow the subject of the task's log. `after`
-    comes with the broker's answer for the first two, and once the bytes are with the socket for the others. It is not
-    called for a write that failed.
+    `kind` is `append`, `publish`, `send`, `ack` or `upload` (a chunk of an object, or what makes it visible), and of an
+    owner also `perform`: it is about to make the effect of a step; the claim's `n` and the step's key follow the
+    subject of the task's log, and there is no `after`. `after` comes with the broker's answer for what waits for one,
+    and once the bytes are with the socket for the others. It is not called for a write that failed.
     """
 
     def before(self, kind: str, subject: str) -> None:

@@ -22,10 +22,18 @@ class Publisher:
         self._observer = observer
 
     async def append(
-        self, subject: str, data: bytes, *, expected: int, timeout_s: float | None = None
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        expected: int,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+        kind: str = "append",
     ) -> int | Conflict:
         """Append if `expected` is still the newest sequence of the subject."""
-        ack = await self._store("append", subject, data, {_EXPECTED: str(expected)}, timeout_s)
+        fence = {_EXPECTED: str(expected)}
+        ack = await self._store(kind, subject, data, fence | dict(headers) if headers else fence, timeout_s)
         if ack.error is None:
             if ack.duplicate:
                 raise MeshError(f"{subject}: the broker took an append for a duplicate and did not store it")
@@ -35,10 +43,16 @@ class Publisher:
         raise failure(subject, ack.error)
 
     async def publish(
-        self, subject: str, data: bytes, *, headers: Mapping[str, str] | None = None, timeout_s: float | None = None
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+        kind: str = "publish",
     ) -> int:
         """Publish into whatever stream takes the subject."""
-        ack = await self._store("publish", subject, data, headers, timeout_s)
+        ack = await self._store(kind, subject, data, headers, timeout_s)
         if ack.error is not None:
             raise failure(subject, ack.error)
         return ack.seq

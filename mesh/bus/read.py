@@ -75,6 +75,12 @@ class Reader:
             await asyncio.sleep(_CATCH_UP_S)
         raise BusUnavailable(f"no replica of {stream} shows {subject} as far as its leader does")
 
+    async def batch(self, stream: str, subject: str, *, first: int, count: int) -> list[StoredMessage]:
+        """At most `count` messages of a literal subject from a sequence on, as some replica has them."""
+        found: list[StoredMessage] = []
+        await self._read_batch(stream, subject, first, found, count)
+        return found
+
     async def last_per_subject(self, stream: str, subject_filter: str) -> AsyncIterator[StoredMessage]:
         """The newest message of every subject that matches."""
         config = {"filter_subject": subject_filter, "deliver_policy": "last_per_subject"}
@@ -98,7 +104,9 @@ class Reader:
                 return found
             first = found[-1].seq + 1
 
-    async def _read_batch(self, stream: str, subject: str, first: int, into: list[StoredMessage]) -> int:
+    async def _read_batch(
+        self, stream: str, subject: str, first: int, into: list[StoredMessage], count: int = _BATCH
+    ) -> int:
         """Append one batch; answers how many messages are left, 0 at the end."""
         start = len(into)
 
@@ -113,7 +121,7 @@ class Reader:
             )
             return False
 
-        body = msgspec.json.encode({"batch": _BATCH, "next_by_subj": subject, "seq": max(first, 1)})
+        body = msgspec.json.encode({"batch": count, "next_by_subj": subject, "seq": max(first, 1)})
         end = await self._inbox.ask(f"$JS.API.DIRECT.GET.{stream}", body, collect=collect)
         headers = end.headers or {}
         status = headers.get("Status")

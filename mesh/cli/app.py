@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mesh.cli import agents, bench, dev, doctor, init, run, service, show, tasks
+from mesh.cli import agents, artifact, bench, dev, doctor, init, run, service, show, tasks
 
 EXAMPLES = """\b
 Examples:
@@ -50,5 +50,5 @@ def _global(
 ) -> None: ...
 
 
-for group in (run, dev, tasks, show, agents, doctor, init, service, bench):
+for group in (run, dev, tasks, show, artifact, agents, doctor, init, service, bench):
     group.add_to(app)

@@ -71,7 +71,7 @@ async def tail_task(id: str, cursor: str | None, *, server: str | None, store: P
         if mesh.asleep:
             await _check_ended(id, mesh)
         async with asyncio.TaskGroup() as group:
-            following = group.create_task(follower.follow(events, printer))
+            following = group.create_task(follower.follow(events, printer, client.restore))
             giving_up = group.create_task(raise_when_gone(mesh.place, store, patience_s=GONE_S))
             await interrupts.until_done(following, count=1)
             giving_up.cancel()

@@ -15,7 +15,7 @@ from mesh.errors import PortTaken
 from mesh.find import PORT
 from mesh.runtime import Fleet, Interrupts, embedded, serve_until_signal
 from mesh.server import EmbeddedServer
-from mesh.service import ServiceConfig
+from mesh.service import ServiceConfig, services_of
 from mesh.settings import settings_from
 
 
@@ -28,7 +28,7 @@ async def develop(served: Served, *, store: Path, port: int | None, drain_s: flo
             config = ServiceConfig(url=url, settings=settings, app=served.app, app_version=served.version)
             interrupts.cancelling(None)
             in_order = await serve_until_signal(
-                Fleet(["router", "executor"], config),
+                Fleet(["router", *services_of(served.app)], config),
                 interrupts,
                 drain_s=settings.drain_s if drain_s is None else drain_s,
                 say=notes.warn,

@@ -28,7 +28,11 @@ class Outlet:
 
         Raises: BrokenPipeError when the reader has gone.
         """
-        rest = text.encode(errors="surrogateescape")
+        await self.write_bytes(text.encode(errors="surrogateescape"))
+
+    async def write_bytes(self, data: bytes) -> None:
+        """The same of bytes."""
+        rest = memoryview(data)
         while rest:
             piece = rest[:PIPE_BUF]
             if self._takes_some():

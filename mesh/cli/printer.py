@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -19,6 +19,9 @@ from schemas.step import ArtifactAdded, StepProgress
 from schemas.task import ACCEPTED, STARTED, SUSPENDED, TERMINAL, CancelRequested, TaskCanceled
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+
+
+Restore = Callable[[Result], Awaitable[Result]]
 
 
 class Printer(Protocol):
@@ -39,8 +42,8 @@ class Follower:
         self.cursor: str | None = None
         self.seen: set[str] = set()
 
-    async def follow(self, events: AsyncGenerator[TaskEvent], printer: Printer) -> int:
-        """Shows a task to its end; the exit code that stands for it."""
+    async def follow(self, events: AsyncGenerator[TaskEvent], printer: Printer, restore: Restore) -> int:
+        """Shows a task to its end, a large output too; the exit code that stands for it."""
         artifacts: list[ArtifactAdded] = []
         async with aclosing(events):
             async for event in events:
@@ -50,7 +53,7 @@ class Follower:
                 if isinstance(event.data, ArtifactAdded):
                     artifacts.append(event.data)
                 if event.type in TERMINAL:
-                    result = result_of(self.id, event, tuple(artifacts))
+                    result = await restore(result_of(self.id, event, tuple(artifacts)))
                     await printer.result(result, event)
                     return EXIT_OF[result.state]
         raise AssertionError("a tail ends with the terminal event")
@@ -101,6 +104,8 @@ class TextPrinter:
         elif isinstance(data, StepProgress):
             share = f"{data.fraction:4.0%} " if data.fraction is not None else ""
             self._notes.say(f"{share}{data.message}".rstrip())
+        elif isinstance(data, ArtifactAdded):
+            self._notes.say(f"artifact {data.name} ({data.size} bytes)")
         elif isinstance(data, CancelRequested):
             self._asked = data.reason
         elif event.type == SUSPENDED and data.error is not None:

@@ -24,7 +24,7 @@ from mesh.client import Client, Task
 from mesh.errors import BusUnavailable, InvalidInput, MeshError
 from mesh.find import Place, has_gone, raise_when_gone
 from mesh.runtime import Fleet, Interrupts, serving
-from mesh.service import ServiceConfig
+from mesh.service import ServiceConfig, services_of
 from mesh.settings import settings_from
 from schemas.ids import new_id
 
@@ -77,7 +77,7 @@ class _Run:
             self._interrupts.cancelling(asyncio.current_task())
             try:
                 async with self._mesh() as place, Client.connect(place.url, prefix=self._settings.prefix) as client:
-                    return await self._watch(await self._submit(client), place)
+                    return await self._watch(client, await self._submit(client), place)
             except* BusUnavailable:
                 if not self._can_take_over():
                     raise
@@ -88,22 +88,24 @@ class _Run:
         request, settings = self._request, self._settings
         async with found_or_embedded(request.server, request.store, settings.prefix, self._notes) as place:
             self._place = place
-            services = ["executor"] if self._served else []
             if place.named_by == EMBEDDED:
-                services = ["router", "executor"]
                 self._served = self._served or self._demo()
                 _check_served(self._request, self._served)
             if self._served is None:
                 yield place
                 return
             app, version = self._served.app, self._served.version
+            services = services_of(app)
+            if place.named_by == EMBEDDED:
+                services.insert(0, "router")
             config = ServiceConfig(url=place.url, settings=settings, app=app, app_version=version)
             async with serving(Fleet(services, config), self._notes.warn):
                 yield place
 
     def _demo(self) -> Served:
         demo = load_served(None)
-        self._notes.say(f"no --app is given: using the built-in demo app (offline, no keys), agents: {demo.agents}")
+        how = "its assistant asks MESH_MODEL" if os.environ.get("MESH_MODEL") else "offline, no keys"
+        self._notes.say(f"no --app is given: using the built-in demo app ({how}), agents: {demo.agents}")
         return demo
 
     async def _submit(self, client: Client) -> Task:
@@ -114,13 +116,13 @@ class _Run:
         self._notes.say(f"task {task.id}")
         return task
 
-    async def _watch(self, task: Task, place: Place) -> int:
+    async def _watch(self, client: Client, task: Task, place: Place) -> int:
         """Shows the task to its end, or until it is time to leave."""
         follower, interrupts = self._follower, self._interrupts
         interrupts.cancelling(None)
         events = task.tail(follower.cursor)
         async with asyncio.TaskGroup() as group:
-            following = group.create_task(follower.follow(events, self._printer))
+            following = group.create_task(follower.follow(events, self._printer, client.restore))
             leaving = group.create_task(_cancel_and_leave(task, interrupts, self._notes))
             beside = [
                 group.create_task(_complain(follower, self._notes)),

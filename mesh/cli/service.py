@@ -12,6 +12,7 @@ EXAMPLES = """\b
 Examples:
   mesh service router --server nats://nats:4222
   mesh service executor --app shop.agents:app
+  mesh service tool-runner --app shop.agents:app
 
 \b
 Any number of each may run; any may be killed at any moment. A broker that is away is waited for. SIGTERM drains.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from mesh.log.head import Entry, View, Writer, next_commit, view_of
-from mesh.log.ops import UNKNOWN, Append, Flow, Message, Publish, ReadAfter, Stored
+from mesh.log.ops import UNKNOWN, Append, Flow, Message, Publish, ReadAfter, ReadFirst, Stored
 from mesh.subjects import Subjects, root_of
 from schemas.command import Ended, run_command
 from schemas.envelope import VERSION, Commit, Event, event
@@ -58,6 +58,13 @@ def tell_end(names: Subjects, view: View) -> Flow[None]:
     """N1: whoever ends a task, or finds it ended, says so if somebody waits."""
     if view.head.tell:
         yield Publish((Message(subject=names.ended(view.task), body=Ended(v=VERSION, task=view.task)),))
+
+
+def wake_message(names: Subjects, view: View) -> Flow[Message]:
+    """The run command of a runnable task; its pool stands in commit 0."""
+    first: Entry | None = yield ReadFirst(view.task, view.first)
+    pool = first.commit.events[0].data.pool if first else ""
+    return run_message(names, pool, view)
 
 
 def run_message(names: Subjects, pool: str, view: View) -> Message:

@@ -128,7 +128,7 @@ class _Story:
 
     def __init__(self) -> None:
         self._requested: dict[str, StepRequested] = {}
-        self._started: dict[str, int] = {}
+        self._started: dict[str, StepStarted] = {}
         self._results: set[str] = set()
         self._text: dict[tuple[str, int], tuple[int, int]] = {}
         self._signals: set[str] = set()
@@ -156,11 +156,18 @@ class _Story:
             yield f"step '{data.step}' starts and was never requested"
         elif data.step in self._results:
             yield f"step '{data.step}' starts after its result"
-        elif not request.idempotent and data.step in self._started:
+        before = self._started.get(data.step)
+        if before is None:
+            self._started[data.step] = data
+            return
+        # A runner may go on itself after a failure that the tool reported; nobody else may.
+        same = before.by and (before.by, before.cover, before.delivery) == (data.by, data.cover, data.delivery)
+        if request is not None and not request.idempotent and not same:
             yield f"step '{data.step}' must not be repeated and starts again"
-        if data.attempt <= self._started.get(data.step, 0):
-            yield f"step '{data.step}' starts as attempt {data.attempt} after {self._started[data.step]}"
-        self._started[data.step] = max(data.attempt, self._started.get(data.step, 0))
+        if data.attempt <= before.attempt:
+            yield f"step '{data.step}' starts as attempt {data.attempt} after {before.attempt}"
+        else:
+            self._started[data.step] = data
 
     def _result(self, data: StepCompleted | StepFailed) -> Iterator[str]:
         request = self._requested.get(data.step)

@@ -32,10 +32,11 @@ class Decision(Enum):
 
 
 class Claimant(Struct, frozen=True, kw_only=True):
-    """Who claims, and how many starts without progress it allows."""
+    """Who claims, and how many starts without progress it allows; `definition` is that of the app's model agents."""
 
     worker: str
     app_version: str = ""
+    definition: str = ""
     max_attempts: int = 3
 
 
@@ -83,7 +84,7 @@ def claim(
         if decision is Decision.CLAIM:
             started = TaskStarted(
                 wake=command.wake, cover=seq, delivery=delivered, owner=who.worker, attempt=view.head.starts + 1,
-                app_version=who.app_version,
+                app_version=who.app_version, definition=who.definition,
             )  # fmt: skip
             result = yield from append(view, writer, (event(started),))
             view, fresh = result.view, False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
@@ -19,12 +19,16 @@ from mesh.clock import Clock, SystemClock
 from mesh.errors import BusUnavailable, StorageFull, TooLarge
 from mesh.log import ops
 from mesh.log.head import Entry
+from mesh.log.large import spill, spill_commit
+from mesh.log.objects import MeshObjects
 from mesh.log.ops import Flow, T, drive
 from mesh.subjects import Subjects
 from schemas import envelope
 from schemas.instant import rfc3339
+from schemas.object import LARGE_BYTES
 
 PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+A = TypeVar("A")
 log = structlog.get_logger("mesh.log")
 
 
@@ -52,6 +56,7 @@ class Driver:
         self.clock = clock or SystemClock()
         self._on_storage = on_storage
         self._full = False
+        self.objects = MeshObjects(bus, names, self._again)
         self._answers: dict[type, Callable[[Any], Awaitable[Any]]] = {
             ops.Append: self._append,
             ops.Read: self._read,
@@ -71,6 +76,8 @@ class Driver:
 
     async def _append(self, op: ops.Append) -> ops.Stored | ops.Conflict | ops.Unknown:
         subject, body = self.names.task(op.commit.task), envelope.encode(op.commit)
+        if len(body) > LARGE_BYTES:
+            body = envelope.encode(await spill_commit(op.commit, len(body), self.objects))
         if len(body) > envelope.MAX_COMMIT_BYTES:
             raise TooLarge(
                 f"a commit of {len(body)} bytes is over the limit of {envelope.MAX_COMMIT_BYTES}",
@@ -127,18 +134,11 @@ class Driver:
 
     async def _publish_one(self, message: ops.Message) -> None:
         body = msgspec.json.encode(message.body)
+        if len(body) > LARGE_BYTES:
+            body = msgspec.json.encode(await spill(message.body, self.objects))
         headers = self._headers(message)
-        for pause_s in _pauses():
-            try:
-                await self.bus.publish(message.subject, body, headers=headers)
-            except StorageFull:
-                self._storage(full=True)
-            except BusUnavailable:
-                await self.bus.wait_connected()
-            else:
-                self._storage(full=False)
-                return
-            await asyncio.sleep(pause_s)
+        await self._again(lambda: self.bus.publish(message.subject, body, headers=headers))
+        self._storage(full=False)
 
     def _headers(self, message: ops.Message) -> dict[str, str] | None:
         headers = {}
@@ -153,10 +153,13 @@ class Driver:
     async def _tell(self, op: ops.Tell) -> None:
         await self.bus.send(op.subject, msgspec.json.encode(op.body))
 
-    async def _again(self, read: Callable[[], Awaitable[Any]]) -> Any:
+    async def _again(self, ask: Callable[[], Awaitable[A]]) -> A:
+        """Asks until the broker takes it."""
         for pause_s in _pauses():
             try:
-                return await read()
+                return await ask()
+            except StorageFull:
+                self._storage(full=True)
             except BusUnavailable:
                 await self.bus.wait_connected()
             await asyncio.sleep(pause_s)

@@ -6,27 +6,35 @@ Pure. A handler that is called again passes through its recorded steps; this is 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, Final
 
 from msgspec import Raw
 
 from schemas import step, task
 from schemas.envelope import Commit, Event
-from schemas.step import StepCompleted, StepFailed, StepRequested, TextAdded
+from schemas.step import ArtifactAdded, StepCompleted, StepFailed, StepRequested, TextAdded
 from schemas.task import TaskAccepted
+
+WAITING: Final = "waiting"
 
 
 class Journal:
-    """The recorded part of a task, by step key, in the order of the log."""
+    """The recorded part of a task, by step key, in the order of the log.
+
+    `owed` are requests to others that may not have been published: whoever suspends as `WAITING` has published all.
+    """
 
     def __init__(self, commits: Iterable[Commit]) -> None:
         self.accepted: TaskAccepted | None = None
         self.requested: dict[str, StepRequested] = {}
+        self.owed: set[str] = set()
         self.results: dict[str, StepCompleted | StepFailed] = {}
         self.finished_at: dict[str, str] = {}
         self.starts: dict[str, int] = {}
         self.claims = 0
         self.text = ""
         self.events = 0
+        self.artifacts: list[ArtifactAdded] = []
         self.at = ""
         for commit in commits:
             self.at = self.at or commit.at
@@ -42,8 +50,16 @@ class Journal:
             self.accepted = data
         elif kind == task.STARTED:
             self.claims += 1
-        elif kind == step.REQUESTED:
+        elif kind == task.SUSPENDED and data.reason == WAITING:
+            self.owed.clear()
+        elif kind in step.EVENTS:
+            self._add_step(kind, data, at)
+
+    def _add_step(self, kind: str, data: Any, at: str) -> None:
+        if kind == step.REQUESTED:
             self.requested.setdefault(data.step, data)
+            if data.kind == "tool":
+                self.owed.add(data.step)
         elif kind == step.STARTED:
             self.starts[data.step] = max(data.attempt, self.starts.get(data.step, 0))
         elif kind in (step.COMPLETED, step.FAILED):
@@ -54,6 +70,8 @@ class Journal:
             self._add_text(data)
         elif kind == step.EVENT_ADDED:
             self.events += 1
+        elif kind == step.ARTIFACT_ADDED:
+            self.artifacts.append(data)
 
     def _add_text(self, data: TextAdded) -> None:
         if data.step == "":

@@ -60,6 +60,7 @@ class Merge:
         self._at = cursors.decode(cursor) if cursor else Position()
         self._resuming = cursor is not None
         self._held: list[Delta] = []
+        self._over: set[str] = set()
         self.ended = False
 
     @property
@@ -98,7 +99,7 @@ class Merge:
 
     def delta(self, delta: Delta) -> list[TaskEvent]:
         """What a delta tells; one that is ahead of the text before it waits."""
-        if self.ended or (not delta.step and delta.attempt < self._at.claims):
+        if self.ended or delta.step in self._over or (not delta.step and delta.attempt < self._at.claims):
             return []
         part = self._part(delta.step, delta.part)
         out: list[TaskEvent] = []
@@ -132,9 +133,13 @@ class Merge:
         part.kept = max(part.kept, end)
 
     def _forget(self, data: StepCompleted | StepFailed | Raw, at: str, out: list[TaskEvent]) -> None:
+        """A step has ended: what counts of its text is in the log, but for the other parts of its result."""
         if isinstance(data, Raw):
             return
+        self._over.add(data.step)
         for key in [key for key in self._at.parts if key[0] == data.step]:
+            if isinstance(data, StepFailed) or self._at.parts[key].attempt < data.attempt:
+                self._discard(*key, self._at.parts[key], at, out)
             del self._at.parts[key]
 
     def _tell(self, part: Part, text: Text, at: str, out: list[TaskEvent]) -> None:

@@ -107,6 +107,19 @@ class Lease(Struct, frozen=True):
     """Make sure that the task is still this worker's (rule E2). → None"""
 
 
+class Calls(Struct, frozen=True):
+    """Publish the tool call that was requested under this key, `again` if it may have been before. → None"""
+
+    step: str
+    again: bool = False
+
+
+class Awaits(Struct, frozen=True):
+    """Wait until the log holds the end of this step. → StepCompleted | StepFailed"""
+
+    step: str
+
+
 class Perform(Struct, frozen=True):
     """Perform the effect that the flow is about. → its outcome"""
 
@@ -114,7 +127,7 @@ class Perform(Struct, frozen=True):
     attempt: int
 
 
-Op = Append | Read | ReadFirst | ReadAfter | Publish | Tell | Commits | Lease | Perform
+Op = Append | Read | ReadFirst | ReadAfter | Publish | Tell | Commits | Lease | Calls | Awaits | Perform
 Flow = Generator[Op, Any, T]
 
 
@@ -152,6 +165,8 @@ __all__ = [
     "UNKNOWN",
     "Ack",
     "Append",
+    "Awaits",
+    "Calls",
     "Commits",
     "Conflict",
     "Drop",

@@ -1,7 +1,7 @@
-"""One inline step of a handler as a flow: rules E1, E2 and the inline part of E3.
+"""The steps of a handler as flows: those the owner performs, and those it asks others for.
 
-The owner performs the effect itself. Request and result go in one commit; a step that must not be repeated commits its
-start first, and a start without a result is an unknown outcome.
+Rules E1, E2, R7. What the owner performs itself goes with its result in one commit; a step that must not be repeated
+commits its start first, and a start without a result is an unknown outcome.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 from msgspec import Struct
 
 from mesh.log.journal import Journal
-from mesh.log.ops import Commits, Flow, Lease, Perform
+from mesh.log.ops import Awaits, Calls, Commits, Flow, Lease, Perform
 from schemas import error as codes
-from schemas.envelope import event
+from schemas.envelope import Event, event
 from schemas.error import Error
 from schemas.step import Kind, StepCompleted, StepFailed, StepRequested, StepStarted
 
@@ -33,11 +33,7 @@ def perform_step(journal: Journal, wanted: Step) -> Flow[StepCompleted | StepFai
     recorded = journal.results.get(wanted.key)
     if recorded is not None:
         return recorded
-    request = event(
-        StepRequested(
-            step=wanted.key, kind=wanted.kind, name=wanted.name, input=wanted.input, idempotent=wanted.idempotent
-        )
-    )
+    request = _request(wanted)
     begun = journal.starts.get(wanted.key, 0)
     outcome: StepCompleted | StepFailed
     if begun and not wanted.idempotent:
@@ -51,6 +47,32 @@ def perform_step(journal: Journal, wanted: Step) -> Flow[StepCompleted | StepFai
     outcome = yield Perform(wanted.key, attempt)
     yield Commits((event(outcome),) if not wanted.idempotent else (request, event(outcome)))
     return outcome
+
+
+def call_step(journal: Journal, wanted: Step) -> Flow[StepCompleted | StepFailed]:
+    """The recorded result of a step that somebody else performs, or that of asking for it now.
+
+    The intent is committed before the call is published (R7). An open intent that may not have been published, because
+    its owner died first, is published again; a copy too many finds in the log that another call covers the start.
+    """
+    recorded = journal.results.get(wanted.key)
+    if recorded is not None:
+        return recorded
+    if wanted.key not in journal.requested:
+        yield Commits((_request(wanted),))
+        yield Calls(wanted.key)
+    elif wanted.key in journal.owed:
+        yield Calls(wanted.key, again=True)
+    result: StepCompleted | StepFailed = yield Awaits(wanted.key)
+    return result
+
+
+def _request(wanted: Step) -> Event:
+    return event(
+        StepRequested(
+            step=wanted.key, kind=wanted.kind, name=wanted.name, input=wanted.input, idempotent=wanted.idempotent
+        )
+    )
 
 
 def _unknown(wanted: Step) -> Error:

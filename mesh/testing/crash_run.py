@@ -108,19 +108,20 @@ async def run_once(scenario: Scenario, point: CrashPoint | None) -> Run:
 
 async def _play(scenario: Scenario, run: Run, mesh: LocalMesh, processes: Processes) -> None:
     router = await _start(run, processes, "router") if run.point is None or run.point.role == "router" else None
-    victim = await _start(run, processes, "executor")
-    if run.point and run.point.role == "router":
-        assert router
-        victim = router
+    executor = await _start(run, processes, "executor")
+    victims = {"router": router, "executor": executor}
+    if executor.has_tools:
+        victims["tool-runner"] = await _start(run, processes, "tool-runner")
     task = await mesh.client.submit(scenario.agent, scenario.input, task_id=TASK)
     async with asyncio.TaskGroup() as group:
         group.create_task(_follow(mesh.client, run.tails[FOLLOWED]))
         group.create_task(_resume(mesh.client, run.tails[RESUMED]))
         result = group.create_task(task.result())
-        if run.point is not None:
+        victim = victims.get(run.point.role) if run.point else None
+        if victim is not None:
             await _replace(run, mesh, processes, victim, result)
         run.result = await result
-    if run.point and run.point.how == "freeze":
+    if victim is not None and run.point and run.point.how == "freeze":
         victim.thaw()
         await victim.drain()
 
@@ -154,8 +155,8 @@ async def _replace(
     if victim.service == "router":
         await mesh.start("router")
     else:
-        again = await processes.start("executor")
-        run.roles[again.pid] = "executor"
+        again = await processes.start(victim.service)
+        run.roles[again.pid] = victim.service
 
 
 async def _fallen(run: Run, processes: Processes, victim: WorkerProcess) -> None:

@@ -19,7 +19,7 @@ from mesh.testing.logs import show_log, show_tail
 from mesh.testing.orders import Side
 from mesh.testing.trace import TraceLine
 
-ROLES: Final = ("executor", "router")
+ROLES: Final = ("executor", "router", "tool-runner")
 KINDS: Final = ("append", "publish")
 SIDES: Final[tuple[Side, ...]] = get_args(Side)
 AT_ONCE: Final = 4
@@ -84,7 +84,9 @@ async def crash_points(
     was told of are made as often as undisturbed, unless they belong to a step that may be repeated; those named in
     `once` not even then. `kinds` may also hold `send`, `ack` and `perform`.
 
-    Where a kill hits a step with `idempotent=False`, the handler's policy decides and the outcome is not compared.
+    A step or tool declared `idempotent=False` may end as an unknown outcome, if the kill hit the worker that makes such
+    steps; how the task goes on is then the handler's policy, and its outcome is not compared. Any other step that ends
+    so is a finding.
 
     Raises: CrashPointsFailed, an AssertionError, that names each point and what is wrong there.
     """

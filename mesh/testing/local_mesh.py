@@ -1,4 +1,4 @@
-"""A whole mesh in one process: a real broker, routers and executors, and a client."""
+"""A whole mesh in one process: a real broker, its services, and a client."""
 
 from __future__ import annotations
 
@@ -77,8 +77,9 @@ class LocalMesh:
     """A mesh in this process while the block runs; the broker is a real one.
 
     Without a `server` it starts one of its own on `store`, or on a folder that is removed afterwards. With a `server`
-    that is shared, it takes a prefix of its own there, unless `prefix` or `settings` name one, and removes everything
-    under that when it leaves. With `routers` and `executors` 0 it serves nothing until `start` is called.
+    that is shared, it takes a prefix of its own there, unless `settings` name one, and removes everything
+    under that when it leaves. With `routers`, `executors` and `tool_runners` 0 it serves nothing until `start` is
+    called; an app without tools gets no tool runner.
 
         async with LocalMesh(app) as mesh:
             result = await mesh.run("report", "otters")
@@ -92,24 +93,28 @@ class LocalMesh:
         app: Mesh | None = None,
         *,
         settings: Settings | None = None,
-        prefix: str | None = None,
         server: EmbeddedServer | None = None,
         store: Path | None = None,
         routers: int = 1,
         executors: int = 1,
+        tool_runners: int = 1,
         **config: Any,
     ) -> None:
         """Further keywords (`secrets`, `observer`, `app_version`) go to every `ServiceConfig`."""
         given = settings or Settings()
-        if prefix is None and server is not None and given.prefix == Settings().prefix:
-            prefix = f"t{secrets.token_hex(5)}"
-        self.settings = msgspec.structs.replace(given, prefix=prefix) if prefix else given
+        if server is not None and given.prefix == Settings().prefix:
+            given = msgspec.structs.replace(given, prefix=f"t{secrets.token_hex(5)}")
+        self.settings = given
         self.app = app
         self.names = Subjects(self.settings.prefix)
         self._shared = server is not None
         self._server = server
         self._store = store
-        self._members = {"router": routers, "executor": executors if app is not None else 0}
+        self._members = {
+            "router": routers,
+            "tool-runner": tool_runners if app is not None and app.tools else 0,
+            "executor": executors if app is not None else 0,
+        }
         self._config = config
         self._stack = AsyncExitStack()
         self._serving: list[Serving] = []
@@ -138,7 +143,7 @@ class LocalMesh:
     async def start(
         self, service: str, *, app: Mesh | None = None, observer: Observer | None = None, app_version: str | None = None
     ) -> Serving:
-        """Starts one more `router` or `executor`; it is stopped with the mesh."""
+        """Starts one more `router`, `executor` or `tool-runner`; it is stopped with the mesh."""
         config = dict(self._config)
         if observer is not None:
             config["observer"] = observer
@@ -196,6 +201,7 @@ class LocalMesh:
         """What a memory stream has reserved would otherwise be missing for later meshes."""
         wanted = definitions(self.names)
         streams = [one.name for one in wanted.streams] + [f"KV_{one.name}" for one in wanted.buckets]
+        streams += [f"OBJ_{one.name}" for one in wanted.objects]
         for stream in streams:
             await self.bus.request(f"$JS.API.STREAM.DELETE.{stream}", b"", timeout_s=STOP_S)
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from msgspec import Struct
 
-from mesh.agents.app import Agent
+from mesh.agents.app import Agent, Mesh
 from mesh.agents.context import Context, TaskInfo
+from mesh.agents.deltas import Source
 from mesh.agents.emits import Emits
 from mesh.agents.guard import Raised, Threads, error_of, guard
+from mesh.agents.model_step import ModelAccess
 from mesh.agents.values import as_recorded, read_input
 from mesh.clock import Clock, SystemClock
 from mesh.errors import InvalidInput, Nondeterministic, TooLarge
-from mesh.log.head import EXECUTOR, ROUTER, Entry, View, next_commit
+from mesh.log.head import EXECUTOR, ROUTER, TOOL_RUNNER, Entry, View, next_commit
 from mesh.log.journal import Journal
+from mesh.log.steps import Step
+from mesh.models.api import Model
 from mesh.service import Stamp
+from mesh.testing.local_calls import LocalCalls, unknown_outcome
+from mesh.testing.objects import MemoryObjects
 from schemas.command import DEFAULT_OWNER
 from schemas.envelope import Event, event
 from schemas.error import Error
 from schemas.instant import rfc3339
-from schemas.step import EventAdded, StepCompleted, StepFailed, StepProgress
+from schemas.step import EventAdded, StepCompleted, StepFailed, StepProgress, StepStarted
 from schemas.task import State, TaskAccepted, TaskCompleted, TaskFailed, TaskStarted
 
 TASK = "local"
@@ -45,16 +52,30 @@ class LocalResult(Struct, frozen=True, kw_only=True):
     log: tuple[Entry, ...] = ()
 
 
+class Nobody:
+    """Who listens to the text of a model step."""
+
+    async def tell(self, text: str, offset: int) -> None:
+        """It is in the log later."""
+
+    async def flush(self) -> None:
+        """Nothing waits."""
+
+
 class LocalRecorder:
     """A recorder whose log is a list; nobody fences or cancels it."""
 
     cancelled = False
 
-    def __init__(self, entries: Sequence[Entry], clock: Clock) -> None:
+    def __init__(self, entries: Sequence[Entry], clock: Clock, calls: LocalCalls) -> None:
         self.entries = list(entries)
         self.performed: list[str] = []
+        self.objects = MemoryObjects()
         self.emits = Emits(0, 0, clock.now)
+        self.calls = calls
         self._clock = clock
+        self._journal = Journal(())
+        self._executions: dict[str, int] = {}
 
     def append(self, role: str, events: tuple[Event, ...]) -> str:
         """One more commit; its sequence is what a stream of this log alone would give."""
@@ -74,9 +95,9 @@ class LocalRecorder:
             wake=head.wake, cover=1, delivery=head.delivery + 1, owner=TASK, attempt=head.starts + 1
         )  # fmt: skip
         self.append(EXECUTOR, (event(started),))
-        journal = Journal(entry.commit for entry in self.entries)
-        self.emits = Emits(journal.claims, len(journal.text), self._clock.now)
-        return journal
+        self._journal = Journal(entry.commit for entry in self.entries)
+        self.emits = Emits(self._journal.claims, len(self._journal.text), self._clock.now)
+        return self._journal
 
     async def commit(self, events: tuple[Event, ...]) -> str:
         every = (*self.emits.take(), *events)
@@ -85,11 +106,46 @@ class LocalRecorder:
     async def lease(self) -> None:
         """It is ours."""
 
-    def performing(self, step: str) -> None:
+    @contextmanager
+    def performing(self, step: str) -> Iterator[None]:
         self.performed.append(step)
+        yield
+
+    async def call(self, step: Step, timeout_s: float | None, *, again: bool) -> None:
+        self.calls.timeouts[step.key] = timeout_s
+
+    async def wait(self, step: str) -> StepCompleted | StepFailed:
+        """Makes the call here, as a tool runner would: each attempt has a start, and the result is recorded."""
+        known = Journal(entry.commit for entry in self.entries)
+        if step in known.results:
+            return known.results[step]
+        request, begun = known.requested[step], known.starts.get(step, 0)
+        if begun and not request.idempotent:
+            return self._end(StepFailed(step=step, attempt=begun, error=unknown_outcome(request)))
+        while True:
+            begun += 1
+            self.append(TOOL_RUNNER, (event(StepStarted(step=step, attempt=begun, by=TASK, cover=1, delivery=1)),))
+            self.performed.append(step)
+            made = await self.calls.make(self.entries[0].commit.task, request, begun, self._tell_progress)
+            if made.pause_s is None:
+                return self._end(made.result)
+
+    def _end(self, result: StepCompleted | StepFailed) -> StepCompleted | StepFailed:
+        self._journal.add(event(result), self.append(TOOL_RUNNER, (event(result),)))
+        return result
+
+    async def _tell_progress(self, progress: StepProgress) -> None:
+        self.append(TOOL_RUNNER, (event(progress),))
 
     async def tell(self, text: str, offset: int) -> None:
         """Nobody listens."""
+
+    def teller(self, source: Source) -> Nobody:
+        return Nobody()
+
+    def attempt(self, step: str) -> int:
+        executions = self._executions[step] = self._executions.get(step, 0) + 1
+        return executions
 
     def soon(self) -> None:
         """There is no hurry: the next commit takes it along."""
@@ -103,18 +159,22 @@ async def run_local(
     replay: Sequence[Entry] | None = None,
     clock: Clock | None = None,
     info: TaskInfo | None = None,
+    models: Model | None = None,
+    app: Mesh | None = None,
 ) -> LocalResult:
     """Calls the agent's handler once, over a log in memory, with the same context that an executor gives it.
 
     `replay` is a log to go on from: that of an earlier result, whole or cut off after any commit, or one that
     `read_log` fetched from a mesh. Recorded steps are not performed again then, and the input is the recorded one. The
-    context finds `secrets` and nothing else.
+    context finds `secrets` and nothing else, and asks `models`, such as a `ScriptedModel`, whatever model is named.
+    The tools of `app` are called here, by their policy but without its pauses; an agent that calls tools needs it.
 
     Raises: Nondeterministic where the handler asks for other steps than `replay` holds; an executor would suspend the
     task.
     """
     clock = clock or SystemClock()
-    recorder = LocalRecorder(_without_end(replay or ()), clock)
+    calls = LocalCalls((app or Mesh(TASK)).find_tool, (secrets or {}).get)
+    recorder = LocalRecorder(_without_end(replay or ()), clock, calls)
     if not recorder.entries:
         accepted = TaskAccepted(
             agent=agent.name, pool=TASK, digest=TASK, sequence=1, at=rfc3339(clock.now()), owner=DEFAULT_OWNER,
@@ -123,20 +183,27 @@ async def run_local(
         recorder.append(ROUTER, (event(accepted),))
     journal = recorder.claim()
     info = info or _info(recorder.entries[0].commit.task, journal)
-    terminal = await _call(agent, journal, recorder, info, secrets or {})
+    terminal = await _call(agent, journal, recorder, _Given(info, secrets or {}, models))
     recorder.append(EXECUTOR, (*recorder.emits.take(), event(terminal)))
     return _result(terminal, recorder)
 
 
-async def _call(
-    agent: Agent, journal: Journal, recorder: LocalRecorder, info: TaskInfo, secrets: Mapping[str, str]
-) -> TaskCompleted | TaskFailed:
+class _Given(Struct, frozen=True):
+    info: TaskInfo
+    secrets: Mapping[str, str]
+    models: Model | None
+
+
+async def _call(agent: Agent, journal: Journal, recorder: LocalRecorder, given: _Given) -> TaskCompleted | TaskFailed:
     """What an executor does with a handler, and how it ends the task."""
     threads = Threads()
     try:
         assert journal.accepted is not None
         value = read_input(journal.accepted.input, agent.input_type)
-        context = Context(info, value, journal, recorder, secrets=secrets.get, threads=threads)
+        context = Context(
+            given.info, value, journal, recorder, tools=recorder.calls.tools, secrets=given.secrets.get,
+            threads=threads, models=ModelAccess(given.models) if given.models else None,
+        )  # fmt: skip
         outcome = await guard(agent.handler, (context, value) if agent.takes_input else (context,), {}, threads)
         if isinstance(outcome, Raised):
             if isinstance(outcome.error, Nondeterministic):
@@ -146,7 +213,7 @@ async def _call(
         context.check_complete()
     except (InvalidInput, TooLarge) as error:
         return TaskFailed(error=error.to_error())
-    return TaskCompleted(output=output)
+    return TaskCompleted(output=output, usage=context.usage)
 
 
 def _info(task: str, journal: Journal) -> TaskInfo:

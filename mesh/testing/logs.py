@@ -55,16 +55,20 @@ def check_tail(events: Sequence[TaskEvent], entries: Sequence[Entry]) -> list[st
 
 
 def text_of_tail(events: Iterable[TaskEvent]) -> dict[tuple[str, int], str]:
-    """The text that a reader is left with, by step and part."""
-    texts: dict[tuple[str, int], str] = {}
+    """The text that a reader is left with, by step and part; reasoning and arguments of tool calls are none."""
+    told: dict[tuple[str, int], list[tuple[str, str]]] = {}
     for event in events:
         data = event.data
         if isinstance(data, Text):
-            texts[data.step, data.part] = texts.get((data.step, data.part), "") + data.text
+            told.setdefault((data.step, data.part), []).extend((data.kind, character) for character in data.text)
         elif isinstance(data, TextDiscarded):
-            kept = texts.get((data.step, data.part), "")
-            texts[data.step, data.part] = kept[: max(0, len(kept) - data.length)]
-    return texts
+            characters = told.get((data.step, data.part), [])
+            del characters[max(0, len(characters) - data.length) :]
+    return {
+        key: "".join(character for _, character in characters)
+        for key, characters in told.items()
+        if all(kind == "text" for kind, _ in characters)
+    }
 
 
 def text_of_log(entries: Iterable[Entry]) -> dict[tuple[str, int], str]:

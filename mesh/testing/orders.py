@@ -14,6 +14,7 @@ from mesh.errors import AppError
 from mesh.settings import Settings
 
 READY: Final = b"ready\n"
+READY_WITH_TOOLS: Final = b"ready with tools\n"
 Side = Literal["before", "after"]
 
 
@@ -54,4 +55,5 @@ def target_of(app: Mesh | str) -> str:
 
 
 def _defines(module: str, app: Mesh) -> bool:
-    return any(agent.handler.__module__ == module for agent in app.agents.values())
+    functions = [agent.handler for agent in app.agents.values()] + [tool.function for tool in app.tools.values()]
+    return any(function.__module__ == module for function in functions)

@@ -15,7 +15,7 @@ import msgspec
 from mesh.agents.app import Mesh
 from mesh.errors import AppError, ServerError
 from mesh.settings import Settings
-from mesh.testing.orders import READY, KillPoint, WorkerOrder, target_of
+from mesh.testing.orders import READY, READY_WITH_TOOLS, KillPoint, WorkerOrder, target_of
 from mesh.testing.trace import TraceLine, read_trace
 
 START_S: Final = 30.0
@@ -23,11 +23,15 @@ MAX_LINES_SHOWN: Final = 20
 
 
 class WorkerProcess:
-    """One service; ended with its `Processes` at the latest."""
+    """One service; ended with its `Processes` at the latest.
+
+    `has_tools` says, once it is ready, whether its app has any.
+    """
 
     def __init__(self, service: str, process: asyncio.subprocess.Process, log_path: Path) -> None:
         self.service = service
         self.log_path = log_path
+        self.has_tools = False
         self._process = process
 
     def __repr__(self) -> str:
@@ -49,7 +53,8 @@ class WorkerProcess:
                 line = await self._process.stdout.readline()
         except TimeoutError:
             line = b""
-        if line != READY:
+        self.has_tools = line == READY_WITH_TOOLS
+        if line not in (READY, READY_WITH_TOOLS):
             raise ServerError(f"the {self.service} did not begin to serve; it said:\n{self.said()}")
 
     async def kill(self) -> None:
@@ -120,14 +125,14 @@ class Processes:
     async def start(
         self, service: str, *, kill: KillPoint | None = None, app_version: str = "", ready: bool = True
     ) -> WorkerProcess:
-        """Starts a `router` or an `executor`; returns when it takes work.
+        """Starts a `router`, an `executor` or a `tool-runner`; returns when it takes work.
 
         With `ready` False it returns at once: for a broker that is away, and for many at a time.
         """
-        if service == "executor" and not self._app:
-            raise AppError("an executor needs an app", hint="Processes(url, app)")
+        if service != "router" and not self._app:
+            raise AppError(f"service '{service}' needs an app", hint="Processes(url, app)")
         order = WorkerOrder(
-            service=service, url=self._url, settings=self._settings, app=self._app if service == "executor" else "",
+            service=service, url=self._url, settings=self._settings, app=self._app if service != "router" else "",
             app_version=app_version, trace=str(self._trace or ""), kill=kill,
         )  # fmt: skip
         one = await self._spawn(order)

@@ -21,7 +21,7 @@ from mesh.logs import configure
 from mesh.runtime import Fleet, Interrupts, serve_until_signal
 from mesh.runtime.loop import run_on_loop
 from mesh.service import ServiceConfig
-from mesh.testing.orders import READY, KillPoint, WorkerOrder
+from mesh.testing.orders import READY, READY_WITH_TOOLS, KillPoint, WorkerOrder
 from mesh.testing.trace import POINT, VARIABLE, Trace
 
 _STDIN = 0
@@ -35,7 +35,7 @@ class Tracer:
     """
 
     def __init__(self, prefix: str, trace: Trace, kill: KillPoint | None) -> None:
-        self._prefix = f"{prefix}."
+        self._prefixes = (f"{prefix}.", f"$O.{prefix}_")
         self._trace = trace
         self._kill = kill
         self._counts: dict[tuple[str, str], int] = {}
@@ -47,7 +47,7 @@ class Tracer:
         self._see("after", kind, subject)
 
     def _see(self, side: str, kind: str, subject: str) -> None:
-        if not subject.startswith(self._prefix):
+        if not subject.startswith(self._prefixes):
             return
         number = self._counts[kind, side] = self._counts.get((kind, side), 0) + 1
         self._trace.write(kind, subject, side=side)
@@ -66,7 +66,9 @@ async def serve(order: WorkerOrder) -> None:
     config = ServiceConfig(url=order.url, settings=order.settings, app=app, app_version=order.app_version, **options)
     async with Interrupts() as interrupts:
         fleet = Fleet((order.service,), config)
-        await serve_until_signal(fleet, interrupts, drain_s=order.settings.drain_s, say=_say, started=_say_ready)
+        await serve_until_signal(
+            fleet, interrupts, drain_s=order.settings.drain_s, say=_say, started=lambda: _say_ready(app)
+        )
 
 
 def main() -> None:
@@ -94,8 +96,8 @@ def _say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def _say_ready() -> None:
-    os.write(1, READY)
+def _say_ready(app: Mesh | None) -> None:
+    os.write(1, READY_WITH_TOOLS if app and app.tools else READY)
 
 
 if __name__ == "__main__":

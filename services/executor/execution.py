@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from enum import IntEnum
 from typing import Any, Final
 
@@ -13,15 +14,18 @@ from msgspec import Struct
 
 from mesh.agents.app import Agent, Mesh
 from mesh.agents.context import Context, TaskInfo
+from mesh.agents.deltas import Spawn
 from mesh.agents.durable import DurableRecorder, Lease
 from mesh.agents.guard import Raised, Threads, error_of, guard
+from mesh.agents.model_step import ModelAccess
 from mesh.agents.values import as_recorded, read_input
 from mesh.bus import LiveMessage, Observer, Subscription
-from mesh.errors import BusUnavailable, InvalidInput, Nondeterministic, TaskCancelled, TooLarge
+from mesh.errors import ArtifactMissing, BusUnavailable, InvalidInput, Nondeterministic, TaskCancelled, TooLarge
 from mesh.log.claim import Claimed
 from mesh.log.driver import Driver, entry_of
 from mesh.log.head import Entry, View, Writer, view_of
-from mesh.log.journal import Journal
+from mesh.log.journal import WAITING, Journal
+from mesh.log.large import restore
 from mesh.log.ops import Ack, Drop, Message, Publish, ReadAfter, ReadFirst, Verdict
 from mesh.log.owner import Fenced, Owner
 from mesh.worker import Held
@@ -42,11 +46,15 @@ log = structlog.get_logger("mesh.executor")
 
 
 class Stop(IntEnum):
-    """Why a handler is stopped before it is done; a later one outranks those before it."""
+    """Why a handler is stopped before it is done; a later one outranks those before it.
 
-    CANCEL = 1
-    RELEASE = 2
-    FENCED = 3
+    `WAIT` because it waits for others alone.
+    """
+
+    WAIT = 1
+    CANCEL = 2
+    RELEASE = 3
+    FENCED = 4
 
 
 class Served(Struct, frozen=True):
@@ -57,6 +65,8 @@ class Served(Struct, frozen=True):
     secrets: Callable[[str], str | None]
     threads: Threads
     observer: Observer | None = None
+    models: ModelAccess | None = None
+    definition: str = ""
 
 
 class Execution:
@@ -68,10 +78,14 @@ class Execution:
         self.task = claimed.view.task
         self.accepted: TaskAccepted | None = None
         self.stop_reason: Stop | None = None
+        self.called: set[str] = set()
+        self.executions: dict[str, int] = {}
         self._served = served
         self._driver = driver
         self._claimed = claimed
+        self._writer = writer
         self._owner = Owner(driver.names, writer, claimed)
+        self._spawn: Spawn | None = None
         self._held = held
         self._lease = lease
         self._handler: asyncio.Task[Any] | None = None
@@ -79,6 +93,7 @@ class Execution:
         self._verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._recorder: DurableRecorder | None = None
         self._watching: Subscription | None = None
+        self._followed = 0
 
     async def carry(self) -> Verdict:
         """Runs the handler to the task's end, or to whatever stops it."""
@@ -152,6 +167,8 @@ class Execution:
             )
             if confirmed:
                 self._lease.confirm(asked_at)
+            if newest is not None and self._watching and newest.seq > self._followed:
+                self._missed()
             self._see(newest)
         except BusUnavailable:
             return
@@ -160,6 +177,7 @@ class Execution:
 
     async def _carry_once(self) -> Verdict | None:
         journal = Journal(await self._commits())
+        journal.owed -= self.called
         self.accepted = accepted = journal.accepted
         if accepted is None:
             raise Fenced
@@ -167,8 +185,9 @@ class Execution:
         if agent is None:
             return await self._fail(_no_agent(self._served.app, accepted.agent))
         try:
-            value = read_input(accepted.input, agent.input_type)
-        except InvalidInput as error:
+            self.accepted = await restore(accepted, self._driver.objects)
+            value = read_input(self.accepted.input, agent.input_type)
+        except (InvalidInput, TooLarge, ArtifactMissing) as error:
             return await self._fail(error.to_error())
         return await self._call(agent, value, journal)
 
@@ -176,10 +195,12 @@ class Execution:
         """The task's log; that of a task which nobody held before is commit 0 and the claim."""
         claim = self._claimed.commit
         view = self._owner.view
+        self._followed = view.seq
         if claim.n == 1 and view.n == 1:
             opening: Entry | None = await self._driver.answer(ReadFirst(self.task, view.first))
             return [opening.commit, claim] if opening else []
         entries: tuple[Entry, ...] = await self._driver.answer(ReadAfter(self.task, 0, view.seq))
+        self._followed = max([entry.seq for entry in entries], default=0)
         return [entry.commit for entry in entries]
 
     async def _call(self, agent: Agent, value: Any, journal: Journal) -> Verdict | None:
@@ -191,20 +212,21 @@ class Execution:
                 children.append(group.create_task(work))
 
             recorder = DurableRecorder(
-                self._owner, self._driver, self._lease, journal, spawn=spawn, on_fenced=lambda: self.stop(Stop.FENCED),
+                self._owner, self._driver, self._lease, journal, spawn=spawn, following=self,
                 observer=self._served.observer,
             )  # fmt: skip
-            self._recorder = recorder
+            self._recorder, self._spawn = recorder, spawn
             context = self._context(agent, value, journal, recorder)
             arguments = (context, value) if agent.takes_input else (context,)
             self._handler = asyncio.create_task(guard(agent.handler, arguments, {}, self._served.threads))
             if self.stop_reason or self._owner.cancel_requested:
                 self.stop(self.stop_reason or Stop.CANCEL)
-            watch = asyncio.get_running_loop().call_later(WATCH_AFTER_S, lambda: spawn(self._watch()))
+            watch = asyncio.get_running_loop().call_later(WATCH_AFTER_S, lambda: spawn(self._watch_quietly()))
             try:
                 await self._until_done(self._handler)
                 await recorder.settle()
             finally:
+                self._spawn = None
                 self._handler.cancel()
                 recorder.close()
                 watch.cancel()
@@ -238,6 +260,8 @@ class Execution:
     ) -> Verdict | None:
         if self.stop_reason is Stop.RELEASE and isinstance(outcome, Raised):
             return await self._driver.drive(self._owner.release(recorder.emits.take()))
+        if self.stop_reason is Stop.WAIT and isinstance(outcome, Raised) and not self._owner.cancel_requested:
+            return await self._wait_for_others(recorder)
         if self.stop_reason is Stop.CANCEL and not await self._cancel_is_sure():
             await recorder.commit_rest()
             return await self._go_on()
@@ -250,7 +274,7 @@ class Execution:
         try:
             output = as_recorded(outcome, agent.output_type, f"the output of agent '{agent.name}'")
             context.check_complete()
-            return await self._end(TaskCompleted(output=output), recorder)
+            return await self._end(TaskCompleted(output=output, usage=context.usage), recorder)
         except Nondeterministic as error:
             return await self._suspend(agent, error, recorder)
         except (InvalidInput, TooLarge) as error:
@@ -314,6 +338,29 @@ class Execution:
                 return await self._end(TaskCanceled(reason="canceled on request"))
         return Ack()
 
+    async def _wait_for_others(self, recorder: DurableRecorder) -> Verdict | None:
+        """R7: what the handler waits for was published before; a result that came first makes it go on.
+
+        The owner may have appended over a result that it has not looked at yet, and whoever wrote that saw a running
+        task and woke nobody: so the log is read on before the wake is closed.
+        """
+        while (followed := self._followed) < self._owner.view.seq:
+            await self._catch_up()
+            if self._followed == followed:
+                raise Fenced
+        if self._owner.cancel_requested:
+            return await self._end(TaskCanceled(reason="canceled on request"), recorder)
+        if recorder.answered:
+            await recorder.commit_rest()
+        else:
+            events = (*recorder.emits.take(), event(TaskSuspended(reason=WAITING)))
+            if await self._driver.drive(self._owner.suspend(events)):
+                return Ack()
+        if self.stop_reason is Stop.WAIT:
+            self.stop_reason = None
+            self._stopping.clear()
+        return None
+
     def _context(self, agent: Agent, value: Any, journal: Journal, recorder: DurableRecorder) -> Context:
         accepted = self.accepted
         assert accepted is not None
@@ -324,21 +371,58 @@ class Execution:
         structlog.contextvars.bind_contextvars(
             task=info.id, context=info.context_id, agent=info.agent, attempt=info.attempt
         )
-        return Context(info, value, journal, recorder, secrets=self._served.secrets, threads=self._served.threads)
+        return Context(
+            info, value, journal, recorder, tools=self._served.app.find_tool, secrets=self._served.secrets,
+            threads=self._served.threads, models=self._served.models,
+        )  # fmt: skip
 
-    async def _watch(self) -> None:
+    @property
+    def pool(self) -> str:
+        """Where the app's tool calls are made."""
+        return self._served.app.pool
+
+    def fenced(self) -> None:
+        self.stop(Stop.FENCED)
+
+    def idle(self) -> None:
+        if self.stop_reason is None:
+            self.stop(Stop.WAIT)
+
+    async def start(self) -> None:
+        """Follows the log from the commits that the journal holds on; raises BusUnavailable."""
+        if self._watching is None:
+            self._watching = await self._driver.bus.subscribe(
+                self._driver.names.log(self.task), self._hear, on_gap=self._missed
+            )
+            await self._catch_up()
+
+    async def _watch_quietly(self) -> None:
         """R6: a task that takes longer is watched, so that its worker hears of a cancel or a fence at once."""
-        names = self._driver.names
-        if self._watching is not None:
-            return
-        try:
-            self._watching = await self._driver.bus.subscribe(names.log(self.task), self._hear)
-            self._see(await self._driver.bus.newest(names.tasks, names.task(self.task)))
-        except BusUnavailable:
-            return  # the tick looks as well
+        with suppress(BusUnavailable):  # the tick looks as well
+            await self.start()
 
     def _hear(self, message: LiveMessage) -> None:
-        self._look_at(view_of(Entry(message.seq, envelope.decode(message.data))))
+        if message.last_seq > self._followed:
+            self._missed()
+        else:
+            self._follow(Entry(message.seq, envelope.decode(message.data)))
+
+    def _missed(self) -> None:
+        if self._spawn is not None:
+            self._spawn(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        entries: tuple[Entry, ...] = await self._driver.answer(ReadAfter(self.task, self._followed, 0))
+        for entry in entries:
+            self._follow(entry)
+
+    def _follow(self, entry: Entry) -> None:
+        if entry.seq <= self._followed:
+            return
+        self._followed = entry.seq
+        if self._recorder is not None and entry.commit.by != self._writer.by:
+            self._recorder.hear(entry.commit)
+        self._look_at(view_of(entry))
 
     def _see(self, message: Any) -> None:
         if message is not None:

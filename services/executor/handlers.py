@@ -40,7 +40,9 @@ class Handlers:
         self._writer = writer
         self._served = served
         self._settings = settings
-        self._who = Claimant(worker=worker, app_version=served.version, max_attempts=settings.max_attempts)
+        self._who = Claimant(
+            worker=worker, app_version=served.version, definition=served.definition, max_attempts=settings.max_attempts
+        )
         self.running: dict[str, Execution] = {}
         self._releasing = False
 

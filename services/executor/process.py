@@ -16,6 +16,7 @@ from mesh.worker import Crew, Worker
 from schemas.agent import WorkerRecord
 from services.executor.execution import Served
 from services.executor.handlers import Handlers
+from services.executor.models import AppModels, keep_definitions
 from services.executor.registration import register
 
 
@@ -34,18 +35,22 @@ class ExecutorService:
 
     async def serve(self, started: Callable[[], None]) -> None:
         config, names, settings = self._config, self._config.names, self._config.settings
-        async with self._crew.connected() as bus:
+        models = AppModels(self._app, config.models)
+        async with aclosing(models), self._crew.connected() as bus:
             consumer = run_consumer(names, self._app.pool, ack_wait_s=settings.ack_wait_s)
             await bus.ensure_consumer(consumer)
             await register(bus, names.agents, self._app, config.version)
             driver = Driver(bus, names, on_storage=self._crew.pause)
-            served = Served(self._app, config.version, config.secrets, self._threads, config.observer)
+            served = Served(
+                self._app, config.version, config.secrets, self._threads, config.observer,
+                models.access, await keep_definitions(self._app, driver.objects),
+            )  # fmt: skip
             handlers = Handlers(driver, Stamp("executor", self.name), served, settings, self.name)
             self._handlers = handlers
             bus.on_reconnect(handlers.lapse_all)
             worker = Worker(bus, names.runs, consumer.name, handlers.run, slots=settings.slots, tick_s=settings.tick_s)
             async with aclosing(await bus.subscribe(names.cancel_all(), handlers.cancel)):
-                await self._crew.serve(bus, [worker], started)
+                await self._crew.serve(bus, [worker], started, beside=[models.look])
 
     def stop(self) -> None:
         self._crew.stop()

@@ -22,6 +22,7 @@ async def register(bus: Bus, bucket: str, app: Mesh, version: str) -> None:
     record = AppRecord(
         v=VERSION, app=app.name, pool=app.pool, version=version, at=rfc3339(SystemClock().now()),
         agents=tuple(agent.record() for agent in app.agents.values()),
+        tools=tuple(tool.record() for tool in app.tools.values()),
     )  # fmt: skip
     await bus.put(bucket, app.name, msgspec.json.encode(record))
     # Another app may have written at the same moment: whoever looks after its own write sees it.

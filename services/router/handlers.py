@@ -6,6 +6,7 @@ import re
 
 import msgspec
 import structlog
+from msgspec import UNSET
 
 from mesh.bus import Delivery
 from mesh.errors import TooLarge
@@ -138,8 +139,9 @@ class Handlers:
         submit: Submit = read.submit
         return TaskAccepted(
             agent=agent, pool=pool, digest=read.digest, sequence=delivery.seq, at=rfc3339(delivery.at),
-            input=submit.input, context_id=submit.context_id, owner=submit.owner, deadline_s=submit.deadline_s,
-            metadata=submit.metadata, unknown=read.unknown,
+            input=None if submit.input is UNSET else submit.input, input_ref=submit.input_ref,
+            context_id=submit.context_id, owner=submit.owner, deadline_s=submit.deadline_s, metadata=submit.metadata,
+            unknown=read.unknown,
         )  # fmt: skip
 
     async def _bury(self, kind: str, task: str, error: Error, delivery: Delivery) -> Verdict:

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from mesh.log.append import append, end_task, run_message, tell_end
+from mesh.log.append import append, end_task, run_message, tell_end, wake_message
 from mesh.log.exhausted import exhausted, exhausted_letter
 from mesh.log.head import Entry, View, Writer, view_of
 from mesh.log.ops import (
@@ -182,15 +182,8 @@ def _follow_cancel(router: Router, view: View, *, woke: bool) -> Flow[None]:
     """X3: the grace timer; and the run command if this cancel was the wake, or may have been (S2, S3)."""
     messages = [timer(router.names, view.task, command.CANCEL_GRACE, after_s=router.cancel_grace_s)]
     if woke:
-        messages.append((yield from wake(router, view)))
+        messages.append((yield from wake_message(router.names, view)))
     yield Publish(tuple(messages))
-
-
-def wake(router: Router, view: View) -> Flow[Message]:
-    """The run command of a runnable task; its pool stands in commit 0."""
-    first: Entry | None = yield ReadFirst(view.task, view.first)
-    pool = first.commit.events[0].data.pool if first else ""
-    return run_message(router.names, pool, view)
 
 
 def steer(router: Router, task: str, request: TaskSignal, waits: int) -> Flow[Answer | Nak]:
@@ -208,12 +201,12 @@ def steer(router: Router, task: str, request: TaskSignal, waits: int) -> Flow[An
             return Answer(task=task, outcome="ended", phase="ended")
         if any(_is_message(e, request.id) for entry in entries for e in entry.commit.events):
             if view.head.phase == "runnable" and not view.never_started:
-                yield Publish(((yield from wake(router, view)),))
+                yield Publish(((yield from wake_message(router.names, view)),))
             return Answer(task=task, outcome="known", phase=view.head.phase)
         result = yield from append(view, router.writer, (received,))
         if result.stored:
             if view.head.phase == "suspended":
-                yield Publish(((yield from wake(router, result.view)),))
+                yield Publish(((yield from wake_message(router.names, result.view)),))
             return Answer(task=task, outcome="appended", phase=result.commit.head.phase)
 
 
@@ -282,7 +275,7 @@ def _resume(router: Router, view: View, due: Fired) -> Flow[bool]:
     A task that is runnable was perhaps resumed by a router that died before it published the run command (S3).
     """
     if view.head.phase == "runnable" and not view.never_started:
-        yield Publish(((yield from wake(router, view)),))
+        yield Publish(((yield from wake_message(router.names, view)),))
         return True
     if view.head.phase == "running":
         yield from _resume_later(router, view, due)
@@ -297,7 +290,7 @@ def _resume(router: Router, view: View, due: Fired) -> Flow[bool]:
         return True
     result = yield from append(view, router.writer, (event(TaskResumed(reason=f"app version {version}")),))
     if result.stored:
-        yield Publish(((yield from wake(router, result.view)),))
+        yield Publish(((yield from wake_message(router.names, result.view)),))
     return result.stored
 
 
@@ -323,4 +316,4 @@ def reconcile(router: Router, view: View, in_queue: bool) -> Flow[None]:
         if not result.stored:
             return
         view = result.view
-    yield Publish(((yield from wake(router, view)),))
+    yield Publish(((yield from wake_message(router.names, view)),))

@@ -38,6 +38,14 @@ async def facts(ctx: Context, text: str) -> dict[str, str]:
 
 
 @app.agent
+async def files(ctx: Context, size: int) -> str:
+    await ctx.write_artifact("notes.txt", "old\\n")
+    await ctx.write_artifact("notes.txt", "new\\n")
+    await ctx.write_artifact("../../escape.bin", bytes(size))
+    return "x" * size
+
+
+@app.agent
 async def logs(ctx: Context, text: str) -> None:
     structlog.get_logger().warning("seen")
 

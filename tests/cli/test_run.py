@@ -23,6 +23,21 @@ def test_the_demo_agent_answers_where_there_is_no_mesh_and_no_app(start: Start) 
     assert "10% reading your text" in command.err
 
 
+def test_the_demo_assistant_calls_its_tools_and_says_that_it_is_scripted(start: Start) -> None:
+    command = start("run", "assistant", "how many words are these")
+    assert command.code() == 0
+    assert "You sent 5 words on 20" in command.out
+    assert "I am a scripted model" in command.out
+    assert command.out.count("scripted") == 1
+
+
+def test_a_demo_model_without_its_key_is_a_clear_failure(start: Start) -> None:
+    command = start("run", "assistant", "hi", env={"MESH_MODEL": "openai:gpt-5-mini", "OPENAI_API_KEY": ""})
+    assert command.code() == 1
+    command.until(r"OPENAI_API_KEY")
+    command.until(r"\(model_not_configured\)")
+
+
 def test_what_was_run_can_be_shown_and_tailed_while_nothing_runs(start: Start) -> None:
     run = start("run", "story", "x", "--app", "zoo.py")
     assert run.code() == 0

@@ -7,16 +7,22 @@ use, over a log in memory.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from mesh.agents.app import Mesh
 from mesh.agents.context import Context, TaskInfo
+from mesh.agents.deltas import Source, Teller
 from mesh.agents.emits import Emits
 from mesh.log.head import View, next_commit
 from mesh.log.journal import Journal
+from mesh.log.steps import Step
+from mesh.testing.objects import MemoryObjects
 from schemas import envelope
 from schemas.envelope import Commit, Event, event
+from schemas.step import StepCompleted, StepFailed
 from schemas.task import (
     CancelRequested,
     TaskAccepted,
@@ -44,6 +50,7 @@ class History:
         self.by = "executor/executor-1-ab"
         self.cancelled = False
         self.left: int | None = None
+        self.objects = MemoryObjects()
 
     def stamp(self) -> tuple[str, str]:
         n = len(self.commits)
@@ -64,7 +71,8 @@ class History:
         self.emits = Emits(journal.claims, len(journal.text), lambda: 0.0)
         assert journal.accepted is not None
         info = TaskInfo(id="golden", agent="report", context_id="golden", attempt=journal.claims)
-        return Context(info, journal.accepted.input, journal, self, secrets=lambda name: None)
+        tools = Mesh("none").find_tool
+        return Context(info, journal.accepted.input, journal, self, tools=tools, secrets=lambda name: None)
 
     async def commit(self, events: tuple[Event, ...]) -> str:
         if self.left is not None:
@@ -77,11 +85,25 @@ class History:
     async def lease(self) -> None:
         """The only worker there is."""
 
-    def performing(self, step: str) -> None:
+    @contextmanager
+    def performing(self, step: str) -> Iterator[None]:
         """Nobody looks."""
+        yield
+
+    async def call(self, step: Step, timeout_s: float | None, *, again: bool) -> None:
+        raise AssertionError("there is no tool")
+
+    async def wait(self, step: str) -> StepCompleted | StepFailed:
+        raise AssertionError("nobody else performs a step")
 
     async def tell(self, text: str, offset: int) -> None:
         """Nobody listens."""
+
+    def teller(self, source: Source) -> Teller:
+        raise AssertionError("there is no model")
+
+    def attempt(self, step: str) -> int:
+        return 1
 
     def soon(self) -> None:
         """It rides with the next commit."""

@@ -13,10 +13,11 @@ import msgspec
 
 from schemas import step, task
 from schemas.agent import AgentRecord, AppRecord, WorkerRecord
-from schemas.command import DeadLetter, Ended, Fired, Run, Submit
+from schemas.command import Call, DeadLetter, Ended, Fired, Run, Submit
 from schemas.delta import Delta
 from schemas.envelope import EVENTS, Commit, Event, Head, encode, event
 from schemas.error import Error
+from schemas.object import ObjectRef
 from schemas.signal import Answer, Broadcast, TaskSignal
 
 FILES: Final = Path(__file__).parent / "files"
@@ -28,6 +29,7 @@ USAGE: Final = task.Usage(
     input_tokens=1, output_tokens=2, cache_read_tokens=3, cache_write_tokens=4, reasoning_tokens=5, requests=6,
     cost=task.Money(amount="0.00123"),
 )  # fmt: skip
+REF: Final = ObjectRef(digest=f"sha256-{'0123456789abcdef' * 4}", size=10_000_000, media_type="text/plain")
 HEAD: Final = Head(
     phase="running", wake=4, cover=17, delivery=2, claim=5, owner="executor-1-ab", starts=1, cancel=True, tell=True,
     not_apps=("1", "2"),
@@ -63,10 +65,26 @@ DATA: Final[tuple[msgspec.Struct, ...]] = (
     step.EventAdded(name="scored", data={"score": 1}),
 )  # fmt: skip
 
+LARGE: Final[tuple[msgspec.Struct, ...]] = (
+    task.TaskAccepted(agent="report", pool="shop", digest="d1", sequence=7, at=AT, input_ref=REF),
+    task.TaskCompleted(output_ref=REF, usage=USAGE),
+    step.StepRequested(step="facts#2", kind="tool", name="facts", input_ref=REF),
+    step.StepCompleted(step="facts#2", attempt=2, output_ref=REF),
+    step.EventAdded(name="scored", data_ref=REF),
+)  # fmt: skip
+
 MESSAGES: Final[dict[str, msgspec.Struct]] = {
     "command.submit": Submit(
         input={"topic": "ötters"}, task_id="t", context_id="c", owner="t/u", deadline_s=1.5, metadata={"k": 1},
         trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    ),
+    "command.submit.large": Submit(input_ref=REF, task_id="t"),
+    "command.call": Call(
+        v=1, task="t", root="t", first=3, last=9, n=4, head=HEAD, step="facts#2", tool="facts", arguments={"q": 1},
+        timeout_s=1.5, again=True,
+    ),
+    "command.call.large": Call(
+        v=1, task="t", root="t", first=3, last=9, n=4, head=HEAD, step="facts#2", tool="facts", arguments_ref=REF,
     ),
     "command.run": Run(v=1, task="t", root="t", first=3, last=9, n=4, head=HEAD, wake=4, not_apps=("1",)),
     "command.ended": Ended(v=1, task="t"),
@@ -105,6 +123,7 @@ def commit(*events: Event) -> Commit:
 def bodies() -> dict[str, bytes]:
     """Every sample as it goes over the wire, by the name of its file."""
     found = {f"event.{event(data).type}": encode(commit(event(data))) for data in DATA}
+    found |= {f"event.{event(data).type}.large": encode(commit(event(data))) for data in LARGE}
     return found | {name: msgspec.json.encode(message) for name, message in MESSAGES.items()}
 
 

@@ -49,7 +49,10 @@ def test_a_file_is_decoded_and_encoded_again_to_the_same_bytes(name: str) -> Non
     assert (envelope.encode(value) if name.startswith("event.") else msgspec.json.encode(value)) == body
 
 
-OPEN = {"input", "output", "details", "metadata", "body", "headers", "unknown", "data", "input_schema", "output_schema"}
+OPEN = {
+    "input", "output", "arguments", "details", "metadata", "body", "headers", "unknown", "data", "input_schema",
+    "output_schema",
+}  # fmt: skip
 
 
 def outer(value: Any) -> Any:

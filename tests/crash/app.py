@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
 from typing import Any
 
 from mesh import Context, Mesh, OutcomeUnknown, StepFailed
@@ -31,6 +32,19 @@ def charge(amount: int) -> str:
 def refuse() -> None:
     note_effect("refuse")
     raise ValueError("no")
+
+
+@app.agent
+async def uploads(ctx: Context, size: int) -> int:
+    """An artifact that is streamed, and a large result."""
+    await ctx.write_artifact("zeros.bin", _pieces(size))
+    body = await ctx.step("body", lambda: "x" * size)
+    return len(body)
+
+
+async def _pieces(size: int) -> AsyncIterator[bytes]:
+    for start in range(0, size, 50_000):
+        yield bytes(min(50_000, size - start))
 
 
 @app.agent

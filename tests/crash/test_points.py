@@ -26,7 +26,7 @@ async def test_a_kill_around_an_effect_or_an_acknowledgement_cannot_be_told_eith
     await crash_points(app, "everything", 3, kinds=("perform", "ack", "send"), server=mesh_server)
 
 
-@pytest.mark.parametrize(("agent", "input"), [("hello", "otters"), ("countdown", 1)])
+@pytest.mark.parametrize(("agent", "input"), [("hello", "otters"), ("countdown", 1), ("assistant", "otters")])
 async def test_the_demo_agents_survive_a_kill_at_any_write(
     agent: str, input: object, mesh_server: EmbeddedServer
 ) -> None:

@@ -28,9 +28,14 @@ token (`MESH_PREFIX`, default `mesh`). The root of a task id is what stands befo
 | text on its way | `mesh.delta.<root>.<task>` | `Delta` | `MESH_DELTAS` |
 | stop now | `mesh.cancel.<root>` | `Broadcast` | not kept |
 | dead letter | `mesh.dead.<kind>.<task>` | `DeadLetter` | `MESH_DEAD` |
+| artifact, large value | `$O.mesh_artifacts.>` | chunks, and what they make up | object bucket `mesh_artifacts` |
+
+A value over 256 KiB is not sent within a message: its JSON is an object named by its digest (`sha256-…`), and a field
+`…_ref` with digest, size and media type stands in its place. A caller may do the same: `{"input_ref": …}`. The bucket
+is a NATS object store: `nats object get mesh_artifacts sha256-…` reads it.
 
 Never subscribe to `mesh.task.>`: a core subscriber there also receives appends that the stream refused. Tails listen to
-`mesh.log.>`. `mesh.call.>` and `mesh.context.>` are reserved.
+`mesh.log.>`. `mesh.context.>` is reserved.
 """
 
 
@@ -55,6 +60,7 @@ def render() -> str:
     lines += ["", "## Buckets", "", "| bucket | holds | entries expire |", "| --- | --- | --- |"]
     held = {names.agents: "one `AppRecord` per app", names.workers: "one `WorkerRecord` per process"}
     lines += [f"| `{b.name}` | {held[b.name]} | {f'after {b.ttl_s:g} s' if b.ttl_s else 'never'} |" for b in d.buckets]
+    lines += [f"| `{b.name}` | artifacts and large values, by digest | never |" for b in d.objects]
     lines += [
         "",
         "## Settings",

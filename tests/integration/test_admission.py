@@ -149,9 +149,9 @@ async def test_a_bad_body_is_a_rejected_task_that_says_why(world: World, app: Me
 
 
 @pytest.mark.parametrize("size", [770 * 1024, 1024 * 1024 - 200])
-async def test_an_input_that_fits_no_commit_is_rejected_as_too_large(world: World, app: Mesh, size: int) -> None:
+async def test_metadata_that_fit_no_commit_are_rejected_as_too_large(world: World, app: Mesh, size: int) -> None:
     await world.serve(app)
-    await publish(world, "echo", b'{"task_id": "t", "input": "%s"}' % (b"x" * (size - 40)))
+    await publish(world, "echo", b'{"task_id": "t", "input": 1, "metadata": {"a": "%s"}}' % (b"x" * (size - 70)))
     outcome = await world.outcome("t")
     assert outcome.result.state == "rejected"
     assert outcome.result.error is not None

@@ -11,6 +11,7 @@ import pytest
 
 from mesh import Context, Mesh, OutcomeUnknown, StepFailed
 from mesh.testing import eventually
+from schemas.object import MAX_VALUE_BYTES
 from tests.integration.world import World, told_text
 
 BIG = 2 * 1024 * 1024
@@ -102,7 +103,7 @@ async def test_an_async_step_may_raise_anything(world: World, error: BaseExcepti
 
 @pytest.mark.parametrize(
     ("value", "code"),
-    [(5, "invalid_input"), (None, "invalid_input"), (object(), "invalid_input"), ("x" * BIG, "too_large")],
+    [(5, "invalid_input"), (None, "invalid_input"), (object(), "invalid_input"), ("x" * MAX_VALUE_BYTES, "too_large")],
     ids=["number", "none", "object", "big"],
 )
 async def test_an_output_that_its_annotation_forbids_fails_the_task(world: World, value: Any, code: str) -> None:
@@ -118,7 +119,7 @@ async def test_an_output_that_its_annotation_forbids_fails_the_task(world: World
 async def test_a_step_result_that_is_too_large_is_a_failed_step(world: World) -> None:
     async def handler(ctx: Context) -> str:
         try:
-            await ctx.step("big", lambda: "x" * BIG)
+            await ctx.step("big", lambda: "x" * MAX_VALUE_BYTES)
         except StepFailed as failed:
             return failed.code
         return "no error"

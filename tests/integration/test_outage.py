@@ -20,6 +20,7 @@ from mesh.testing.local_mesh import Serving
 from mesh.worker.presence import Presence
 from schemas.agent import WorkerRecord
 from schemas.command import Fired
+from schemas.object import MAX_VALUE_BYTES
 from tests.integration.world import World, told_text
 
 FILLER = b"x" * 500_000
@@ -246,8 +247,10 @@ async def test_a_worker_that_cannot_write_its_presence_lives_on(small: World) ->
     await asyncio.wait((beating,))
 
 
-async def test_a_submit_larger_than_a_message_is_refused_at_once(small: World) -> None:
+async def test_a_submit_that_can_never_be_sent_is_refused_at_once(small: World) -> None:
     with pytest.raises(TooLarge):
-        await small.client.submit("echo", "x" * 1_100_000)
+        await small.client.submit("echo", 1, metadata={"note": "x" * 1_100_000})
+    with pytest.raises(TooLarge):
+        await small.client.submit("echo", "x" * MAX_VALUE_BYTES)
     with pytest.raises(MeshError):
         await small.client.submit("no name", 1)

@@ -43,11 +43,18 @@ class World(LocalMesh):
         """Other settings for services started from now on."""
         self.settings = msgspec.structs.replace(self.settings, **changes)
 
+    def give(self, **config: Any) -> None:
+        """Further keywords of the `ServiceConfig` of services started from now on."""
+        self._config.update(config)
+
     async def router(self) -> Serving:
         return await self.start("router")
 
     async def executor(self, app: Mesh, version: str = "1") -> Serving:
         return await self.start("executor", app=app, app_version=version)
+
+    async def runner(self, app: Mesh) -> Serving:
+        return await self.start("tool-runner", app=app)
 
     async def serve(self, app: Mesh) -> Serving:
         """A router and one executor."""
@@ -86,7 +93,7 @@ class World(LocalMesh):
 
     async def queued(self, kind: str) -> list[StoredMessage]:
         """The commands of one kind that nobody has acknowledged."""
-        stream = self.names.runs if kind == "run" else self.names.work
+        stream = self.names.runs if kind in ("run", "call") else self.names.work
         return await self.bus.read(stream, f"{self.settings.prefix}.{kind}.>", first=1)
 
     async def outcome(self, task: str) -> Outcome:
@@ -100,7 +107,8 @@ class World(LocalMesh):
         assert types[-1] in tasks.TERMINAL
         assert [event.type for event in tail if event.type not in TAIL_ONLY] == types
         assert result.state == result_of(task, tail[-1]).state == types[-1].removeprefix("task.")
-        assert result == result_of(task, TaskEvent("", types[-1], events[-1].data, ""), result.artifacts)
+        said = result_of(task, TaskEvent("", types[-1], events[-1].data, ""), result.artifacts)
+        assert result == await self.client.restore(said)
         text = "".join(event.data.text for event in events if event.type == "text.added")
         assert told_text(tail) == text
         head = Head()
@@ -112,11 +120,16 @@ class World(LocalMesh):
 
 
 def told_text(tail: list[TaskEvent]) -> str:
-    """The text that a tail told, less what it took back."""
-    text = ""
+    """The text that a tail told, less what it took back; what a model thought and called is no text."""
+    pieces: list[tuple[tuple[str, int], str]] = []
     for event in tail:
         if event.type == "text":
-            text += event.data.text
+            pieces += [
+                ((event.data.step, event.data.part), one) for one in event.data.text if event.data.kind == "text"
+            ]
         elif event.type == "text.discarded":
-            text = text[: -event.data.length]
-    return text
+            part = (event.data.step, event.data.part)
+            mine = [index for index, (of, _) in enumerate(pieces) if of == part]
+            for index in reversed(mine[-event.data.length :]):
+                del pieces[index]
+    return "".join(text for _, text in pieces)

@@ -7,6 +7,7 @@ which none does is stuck.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,13 @@ class Search(Generic[S]):
 
     def run(self) -> Result:
         """Searches until everything is seen or something is broken."""
+        gc.disable()  # it would walk through millions of tuples again and again, and find nothing
+        try:
+            return self._run()
+        finally:
+            gc.enable()
+
+    def _run(self) -> Result:
         first = self.model.initial()
         index = {first: 0}
         self._add(first, -1, "")

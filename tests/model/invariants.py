@@ -8,22 +8,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mesh.log.head import EXECUTOR, WAKES, Entry, fold
+from mesh.log.head import EXECUTOR, TOOL_RUNNER, WAKES, Entry, fold
 from schemas import error as codes
 from schemas import signal, step, task
-from schemas.command import Run
-from schemas.envelope import Event, Head
+from schemas.command import Call, Run
+from schemas.envelope import Commit, Event, Head
 from schemas.signal import TaskSignal
 from services.router.rules import MAX_SIGNAL_WAITS, Order
+from tests.model.parts import FAILED, LEFT, STOPPED
 from tests.model.tables import Sent
 
 
 def check_log(entries: tuple[Entry, ...], max_attempts: int) -> str | None:
     """What is wrong with a log, if anything."""
     events = [each for entry in entries for each in entry.commit.events]
-    return _check_end(entries, events) or _check_heads(entries) or _check_once(events) or _check_claims(
-        entries, max_attempts
-    )  # fmt: skip
+    return (
+        _check_end(entries, events)
+        or _check_heads(entries)
+        or _check_once(events)
+        or _check_claims(entries, max_attempts)
+        or _check_starts(events)
+    )
 
 
 def _check_end(entries: tuple[Entry, ...], events: list[Event]) -> str | None:
@@ -62,6 +67,21 @@ def _check_once(events: list[Event]) -> str | None:
         if key in seen:
             return f"the {key[0]} '{key[1]}' is in the log twice"
         seen.add(key)
+    return None
+
+
+def _check_starts(events: list[Event]) -> str | None:
+    """No call is begun after its result or after a cancel request."""
+    over: set[str] = set()
+    canceled = False
+    for each in events:
+        if each.type == step.STARTED and each.data.cover:
+            if each.data.step in over:
+                return f"invariant 2: tool '{each.data.step}' is begun after its result"
+            if canceled:
+                return f"X4: tool '{each.data.step}' is begun after a cancel request"
+        over |= {each.data.step} if each.type in (step.COMPLETED, step.FAILED) else set()
+        canceled = canceled or each.type == task.CANCEL_REQUESTED
     return None
 
 
@@ -144,7 +164,28 @@ def check_ack(sent: Sent, seq: int, entries: tuple[Entry, ...], waits: int) -> s
             return "invariant 6: a signal was acknowledged and is not in the log"
     if isinstance(body, Run) and head.phase == "running" and head.cover == seq:
         return "Q1: an acknowledgement removed the command that covers a running task"
+    if isinstance(body, Call) and head.phase != "ended" and not has_result(entries, body.step):
+        covers = [each.data.cover for each in _starts(entries, body.step)]
+        if not covers or covers[-1] == seq:
+            return f"T1: the call of '{body.step}' was acknowledged and has no result"
     return None
+
+
+def given_up(commit: Commit) -> tuple[str, str]:
+    """The call that this commit declares over without its having been made, and what only a fault may cause."""
+    for each in commit.events:
+        if (
+            each.type == step.FAILED
+            and each.data.error not in (STOPPED, FAILED, LEFT)
+            and commit.by.startswith(TOOL_RUNNER)
+        ):
+            canceled = each.data.error.code == codes.TOOL_FAILED
+            return each.data.step, "" if canceled else f"'{each.data.step}' has an unknown outcome"
+    return "", ""
+
+
+def _starts(entries: tuple[Entry, ...], key: str) -> list[Event]:
+    return [e for entry in entries for e in entry.commit.events if e.type == step.STARTED and e.data.step == key]
 
 
 def _ids(entries: tuple[Entry, ...]) -> set[str]:

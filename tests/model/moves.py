@@ -9,19 +9,40 @@ from typing import Any
 
 import msgspec
 
+from mesh.log.head import EXECUTOR
 from mesh.log.ops import Ack, Append, Drop, Message, Nak, Perform, Publish, Read, ReadAfter, ReadFirst, Tell
 from schemas import error as codes
-from schemas import task
-from schemas.command import DeadLetter, Ended, Fired, Run
+from schemas import step, task
+from schemas.command import Call, DeadLetter, Ended, Fired, Run
 from schemas.envelope import Head
 from services.router.rules import Order
 from tests.model import invariants
-from tests.model.processes import DRAIN, FRESH, TOLD, Dies, Hangs, InQueue, Look, Tick, Verb
+from tests.model.parts import (
+    DONE,
+    DRAIN,
+    FAILED,
+    FRESH,
+    HELD,
+    LEFT,
+    STOPPED,
+    TOLD,
+    Dies,
+    Effect,
+    Follow,
+    Hangs,
+    Idle,
+    InQueue,
+    Lapse,
+    Look,
+    Tick,
+    Verb,
+)
 from tests.model.registers import Registers
 from tests.model.scenario import Scenario
 from tests.model.tables import Answer, Done, Process, Sent
 
 MAX_DELIVERED = 9
+UNCLAIMED = "executor/-"
 
 
 class Budget(IntEnum):
@@ -43,7 +64,11 @@ class Budget(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One step of a process; `process` and `log` are the numbers afterwards, -1 for gone and for unchanged."""
+    """One step of a process; `process` and `log` are the numbers afterwards, -1 for gone and for unchanged.
+
+    `gives_up` is a tool call that is declared over by somebody who did not make it; `blames` is what only a fault can
+    cause.
+    """
 
     label: str
     process: int = -1
@@ -60,6 +85,8 @@ class Move:
     once: int = 0
     owes: int = 0
     takeovers: int = 0
+    gives_up: str = ""
+    blames: str = ""
     violation: str | None = None
     when: Callable[[tuple[int, ...], Registers], bool] | None = None
 
@@ -71,8 +98,9 @@ class Moves:
         self.scenario = scenario
         self.tables = Registers(scenario)
         self._known: dict[tuple[int, int], list[Move]] = {}
-        self._begun: dict[tuple[int, int, int, int, int], list[int]] = {}
+        self._begun: dict[tuple[int, ...], list[int]] = {}
         self._ended: dict[int, int] = {}
+        self._alikes: dict[Any, int] = {}
         self._kinds: dict[type, Callable[[Process, Any, int], list[Move]]] = {
             Append: self._append,
             Read: self._read,
@@ -84,6 +112,10 @@ class Moves:
             Look: self._look,
             Tick: self._tick,
             Hangs: self._hangs,
+            Follow: self._follow,
+            Idle: self._idle,
+            Lapse: self._lapse,
+            Effect: self._effect,
             Dies: self._dies,
             InQueue: self._in_queue,
             Verb: self._verb,
@@ -107,26 +139,32 @@ class Moves:
     ) -> list[int]:
         """The process that a delivery starts; -1 if it is over at once."""
         log = logs[self.tables.tasks.index(self.tables.sent(message).task)]
-        delivered = self._count(role, message, log, groups)
-        key = (role, message, version, log, delivered)
+        counts = self._counts(role, message, log, groups)
+        key = (role, message, version, log, *counts)
         begun = self._begun.get(key)
         if begun is None:
-            history = self.tables.histories.start(str(version), delivered)
-            begun = self._begun[key] = [self._settle(Process(role, message, history), log)]
+            histories = [self.tables.histories.start(str(version), count) for count in counts]
+            begun = self._begun[key] = [self._settle(Process(role, message, history), log) for history in histories]
         return begun
 
-    def _count(self, role: int, message: int, log: int, groups: tuple[tuple[int, ...], ...]) -> int:
-        """The delivery count of a run command: only that it grows matters, so it goes on from the highest in sight.
+    def _counts(self, role: int, message: int, log: int, groups: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+        """The delivery counts that a run command or a call may have now.
 
-        Late workers that give back what they hold could make it grow for ever; from the limit on it stands still.
+        Only that a count grows matters, so it goes on from the highest in sight; of a copy that the log does not name
+        it may also be higher than that of the copy named there. Late workers that give back what they hold could make
+        it grow for ever; from the limit on it stands still.
         """
         if not role:
-            return 1
+            return (1,)
         t = self.tables
         head = t.logs.heads[log]
         seen = [head.delivery] if head.cover == t.seq(message) else []
+        seq, body = t.seq(message), t.sent(message).body
+        starts = t.logs.starts[log]
+        seen += [one.delivery for one in starts if one.cover == seq]
         seen += [t.delivered_of[p] for group in groups for p in group if t.message_of[p] == message]
-        return min(MAX_DELIVERED, max(seen, default=0) + 1)
+        others = [one.delivery for one in starts if isinstance(body, Call) and one.step == body.step]
+        return tuple(sorted({min(MAX_DELIVERED, max(some, default=0) + 1) for some in (seen, seen or others)}))
 
     def well_ended(self, log: int, facts: int) -> bool:
         """Whether a task ended and all was said that its end asks for."""
@@ -171,11 +209,34 @@ class Moves:
             elif isinstance(op, ReadAfter) and kind in ("conflict", "stored", "after"):
                 answer = ("after", log, process.lost)
                 process = process._replace(lost=-1)
+            elif isinstance(op, ReadAfter) and kind == "stale":
+                answer = ("after", log, process.lost)
             elif isinstance(op, Read | ReadAfter) and kind in ("start", "after"):
                 answer = ("read" if isinstance(op, Read) else "after", log, process.lost)
             else:
-                return self.tables.process(process)
+                return self.tables.process(self._alike(process, op, log))
             process = process._replace(history=add(process.history, answer))
+
+    def _alike(self, process: Process, op: Any, log: int) -> Process:
+        """The process with the first history that leads to where it stands.
+
+        Only for operations that say, with what was read of the log, all that its further way depends on.
+        """
+        if isinstance(op, Idle | Effect):
+            seen = op.view.seq if isinstance(op, Idle) else max(op.view.seq, op.seen)
+        elif isinstance(op, Append) and (op.commit.by == UNCLAIMED or not op.commit.by.startswith(EXECUTOR)):
+            seen = op.expected
+        elif isinstance(op, Done):
+            seen = 0
+        else:
+            return process
+        line = self.tables.logs.lines[log]
+        if seen >= len(line):
+            return process
+        histories = self.tables.histories
+        dirty, delivered = histories.dirty[process.history], histories.delivered(process.history)
+        key = (process.role, process.message, delivered, dirty, op, line[seen])
+        return process._replace(history=self._alikes.setdefault(key, process.history))
 
     def _append(self, process: Process, op: Append, log: int) -> list[Move]:
         label = f"{self._name(process)}: append {' + '.join(e.type for e in op.commit.events)}"
@@ -203,9 +264,10 @@ class Moves:
         seq = len(entries)
         violation = invariants.check_log(entries, self.scenario.max_attempts)
         claims = any(event.type == task.STARTED for event in op.commit.events)
+        given_up, why = invariants.given_up(op.commit)
         common = Move(
             f"{label} -> stored @{seq}", log=new, violation=violation,
-            takeovers=invariants.takeovers(entries) if claims else 0,
+            takeovers=invariants.takeovers(entries) if claims else 0, gives_up=given_up, blames=why,
         )  # fmt: skip
         lost = process._replace(lost=op.commit.n)
         return [
@@ -255,6 +317,8 @@ class Moves:
                 timers.append(self.tables.contents(Sent("fired", name, _plain(body))))
             elif isinstance(body, Run):
                 publishes.append(self.tables.contents(Sent("run", name, body)))
+            elif isinstance(body, Call):
+                publishes.append(self.tables.contents(Sent("call", name, body)))
             elif isinstance(body, Fired):
                 publishes.append(self.tables.contents(Sent("fired", name, body)))
             elif isinstance(body, Ended):
@@ -301,6 +365,63 @@ class Moves:
         if len(self.tables.logs.entries[log]) <= op.seen:
             return []
         return [Move(f"{self._name(process)}: tick", self._next(process, log, ("read", log, -1)))]
+
+    def _follow(self, process: Process, op: Follow, log: int) -> list[Move]:
+        return [Move(f"{self._name(process)}: follows the log", self._next(process, log, ("after", log, -1)))]
+
+    def _idle(self, process: Process, op: Idle, log: int) -> list[Move]:
+        name = self._name(process)
+        moves = [Move(f"{name}: has waited for a while", self._next(process, log, ("value", HELD)))]
+        if self._matters(op, log):
+            moves.append(Move(f"{name}: hears of news", self._next(process, log, ("after", log, -1))))
+        told = self._next(process, log, ("value", TOLD))
+        moves.append(Move(f"{name}: sees the broadcast", told, needs=self.tables.fact(TOLD)))
+        drain = self._next(process, log, ("value", DRAIN))
+        moves.append(Move(f"{name}: DRAIN", drain, cost=Budget.DRAINS, helps=False))
+        return moves
+
+    def _matters(self, op: Idle, log: int) -> bool:
+        """Whether the log holds news that an owner who waits does something about."""
+        head, entries = self.tables.logs.heads[log], self.tables.logs.entries[log]
+        if head.cancel or head.phase != "running" or head.claim != op.claim:
+            return True
+        news = [each for entry in entries[op.after :] for each in entry.commit.events]
+        return any(each.type in (step.COMPLETED, step.FAILED) for each in news)
+
+    def _lapse(self, process: Process, op: Lapse, log: int) -> list[Move]:
+        """E2 for a runner: one whose delivery was handed to somebody else looks at the log."""
+        name = self._name(process)
+        stale = ("stale", len(self.tables.logs.entries[log]))
+        moves = [Move(f"{name}: looks whether the call is still its own", self._next(process, log, stale))]
+        if not process.late:
+            moves.append(Move(f"{name}: its start is fresh", self._next(process, log, ("value", 0))))
+        return moves
+
+    def _effect(self, process: Process, op: Effect, log: int) -> list[Move]:
+        """A tool runs, or is stopped: by a tick that shows the end or a cancel, or by the broadcast (T4)."""
+        name, entries, head = self._name(process), self.tables.logs.entries[log], self.tables.logs.heads[log]
+        key = op.tool.key
+        if op.tool.kills:
+            return [Move(f"{name}: is killed by '{key}'", used=1)]
+        seen = invariants.has_result(entries[: op.seen], key)
+        wrong = f"invariant 2: tool '{key}' is made by a runner that has seen its result" if seen else None
+        did = self.tables.fact(f"did {key}") if op.tool.once else 0
+        blames = "a tool is made after its result" if invariants.has_result(entries, key) else ""
+        made = Move(f"{name}: PERFORM '{key}'", facts=did, once=did, violation=wrong, blames=blames)
+        moves = []
+        if not op.tool.hangs:
+            moves.append(replace(made, process=self._next(process, log, ("made", DONE))))
+        if op.attempt < op.tool.tries:
+            moves.append(
+                replace(made, label=f"{made.label} in vain", process=self._next(process, log, ("made", FAILED)))
+            )
+        stopped = replace(made, process=self._next(process, log, ("made", STOPPED)), violation=None, blames="")
+        if head.phase == "ended" or head.cancel:
+            moves.append(replace(stopped, label=f"{name}: a tick stops '{key}'"))
+        moves.append(replace(stopped, label=f"{name}: the broadcast stops '{key}'", needs=self.tables.fact(TOLD)))
+        left = self._next(process, log, ("made", LEFT))
+        moves.append(replace(stopped, label=f"{name}: LEAVES '{key}'", process=left, cost=Budget.DRAINS, helps=False))
+        return moves
 
     def _hangs(self, process: Process, op: Hangs, log: int) -> list[Move]:
         head = self.tables.logs.heads[log]
@@ -356,6 +477,8 @@ def _dead(letter: DeadLetter) -> str:
 def _said(message: Message) -> str:
     if isinstance(message.body, Run):
         return f"run(wake {message.body.wake})"
+    if isinstance(message.body, Call):
+        return f"call of {message.body.step}" + ", again" * message.body.again
     return message.subject.partition(".")[2]
 
 

@@ -18,7 +18,8 @@ from schemas.envelope import Event, Head
 from schemas.signal import Answer, TaskSignal
 from schemas.task import MessageReceived
 from services.router import rules
-from tests.model.processes import FRESH, NAMES, At, Dies, Look, Play, Process, Site, Verb, suspend_changed
+from tests.model.parts import FRESH, NAMES, At, Dies, Look, Process, Verb
+from tests.model.processes import Play, Site, suspend_changed
 
 
 class Bend:
@@ -46,8 +47,8 @@ class Bend:
 def bent(flow: Callable[..., Process], bend: Callable[..., Bend]) -> Callable[..., Process]:
     """The flow as this bend makes it."""
 
-    def run(*args: Any) -> Process:
-        bending, inner, answer = bend(*args), flow(*args), None
+    def run(*args: Any, **more: Any) -> Process:
+        bending, inner, answer = bend(*args), flow(*args, **more), None
         while True:
             try:
                 op = inner.send(answer)

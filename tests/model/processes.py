@@ -1,114 +1,49 @@
 """What routers and executors do with a delivery: the project's own flows, and a small handler for them to run.
 
-Everything that decides is a parameter (`Flows`), so that a test can take one rule away. The operations defined here are
-the model's own: they stand for what a flow does not see (leases, ticks, drains, a handler that never returns).
+Everything that decides is a parameter (`Flows`), so that a test can take one rule away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-from msgspec import Struct
 
 from mesh.log.claim import Claimant, Claimed, claim, decline
 from mesh.log.head import Entry, view_of
 from mesh.log.journal import Journal
-from mesh.log.ops import Ack, Commits, Drop, Lease, Message, Nak, Publish, Read, ReadAfter, Verdict
+from mesh.log.ops import Ack, Commits, Drop, Lease, Message, Nak, Publish, Read, ReadAfter
 from mesh.log.owner import Fenced, Owner
-from mesh.log.steps import Step, perform_step
-from mesh.subjects import Subjects
+from mesh.log.steps import Step, call_step, perform_step
 from schemas import command, signal
 from schemas.command import Fired, Run
-from schemas.envelope import VERSION, Head, event
+from schemas.envelope import VERSION, event
 from schemas.signal import Answer, TaskSignal
 from schemas.task import MessageReceived, TaskCanceled, TaskCompleted, TaskSuspended
 from services.router import rules
-
-NAMES = Subjects()
-AT = "2026-01-01T00:00:00.000000Z"
-MINE = "mine"
-
-
-class Look(Struct, frozen=True):
-    """Rule E2 for one step, by an owner that has seen the log up to `seen`. → FRESH | TOLD | DRAIN | Entry"""
-
-    task: str
-    seen: int
-    step: str
-
-
-class Tick(Struct, frozen=True):
-    """Wait until the log is longer than `seen`. → Entry"""
-
-    task: str
-    seen: int
-
-
-class Hangs(Struct, frozen=True):
-    """A handler that never returns; its worker notices when claim `claim` holds no more. → Entry"""
-
-    task: str
-    claim: int
-
-
-class Dies(Struct, frozen=True):
-    """An effect that kills its worker each time. → never"""
-
-    task: str
-
-
-class InQueue(Struct, frozen=True):
-    """Whether the command that this head asks for is in the work queue. → bool"""
-
-    task: str
-    head: Head
-
-
-class Verb(Struct, frozen=True):
-    """A verb on the delivery before the flow has ended; only broken flows do that. → None"""
-
-    verdict: Verdict
-
-
-FRESH, TOLD, DRAIN = "fresh", "told", "drain"
-Process = Generator[Any, Any, Any]
-
-
-@dataclass(frozen=True)
-class Do:
-    """A step; `once` must not be repeated."""
-
-    key: str
-    once: bool = False
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Suspend until so many messages have come."""
-
-    messages: int
-
-
-@dataclass(frozen=True)
-class Change:
-    """A handler of these app versions asks for other steps than the log holds."""
-
-    versions: tuple[str, ...] = ("1",)
-
-
-@dataclass(frozen=True)
-class Hang:
-    """Never return."""
-
-
-@dataclass(frozen=True)
-class Poison:
-    """Kill the worker."""
-
-
-Program = tuple[Do | Wait | Change | Hang | Poison, ...]
+from services.tool_runner.rules import begin, finish, look, tell
+from tests.model import calling
+from tests.model.parts import (
+    DRAIN,
+    FRESH,
+    NAMES,
+    TOLD,
+    At,
+    Change,
+    Dies,
+    Do,
+    Hang,
+    Hangs,
+    InQueue,
+    Look,
+    Part,
+    Process,
+    Program,
+    Stamp,
+    Tick,
+    Tools,
+    Wait,
+)
 
 
 @dataclass(frozen=True)
@@ -119,26 +54,9 @@ class Site:
     program: Program = ()
     version: str = "1"
     max_attempts: int = 3
+    max_starts: int = 3
     waits: int = 0
     able: bool = True
-
-
-@dataclass(frozen=True)
-class At:
-    """Where a delivery stands in the work stream, and how often it has been handed out."""
-
-    seq: int
-    delivered: int
-
-
-class Stamp:
-    """A writer; the world gives each process its own commits back as `mine`, and all others as nobody's."""
-
-    def __init__(self, by: str) -> None:
-        self.by = by
-
-    def stamp(self) -> tuple[str, str]:
-        return MINE, AT
 
 
 @dataclass(frozen=True)
@@ -207,22 +125,29 @@ def execute(site: Site, task: str, body: Run, at: At) -> Process:
         return Drop()
 
 
-class _Stop(Exception):
-    """The handler is to stop before its next effect, for the reason in `args`."""
-
-
 class Play:
     """A handler that plays a program over the journal of its task."""
 
     def __init__(self, site: Site, task: str, owner: Owner) -> None:
         self.site = site
+        self.flows = site.flows
         self.task = task
         self.owner = owner
+        self.following = False
+        self.called: set[str] = set()
         self.seen = 0
         self.messages = 0
         self.journal = Journal(())
 
     def run(self) -> Process:
+        """Calls the handler until it has come to something."""
+        while True:
+            try:
+                return (yield from self.call())
+            except calling.Rerun:
+                self.seen, self.messages, self.journal = 0, 0, Journal(())
+
+    def call(self) -> Process:
         yield from self.read()
         try:
             for part in self.site.program:
@@ -231,13 +156,16 @@ class Play:
                 suspended = yield from self.perform(part)
                 if suspended:
                     return Ack()
-        except _Stop as stop:
+        except calling.Stop as stop:
             return (yield from self.stop(stop.args[0]))
         return (yield from self.owner.end(TaskCompleted()))
 
     def read(self) -> Process:
         """Reads on to what the owner has seen at the least."""
-        entries: tuple[Entry, ...] = yield ReadAfter(self.task, self.seen, self.owner.view.seq)
+        self.hear((yield ReadAfter(self.task, self.seen, self.owner.view.seq)))
+
+    def hear(self, entries: tuple[Entry, ...]) -> None:
+        """Takes what was read or heard."""
         for entry in entries:
             self.seen = entry.seq
             for each in entry.commit.events:
@@ -246,10 +174,17 @@ class Play:
         if entries:
             self.owner.see(view_of(entries[-1]))
 
-    def perform(self, part: Do | Wait | Change | Hang | Poison) -> Process:
+    def heed(self) -> None:
+        """Stops before anything that a task which was asked to stop must not begin."""
+        if self.owner.cancel_requested:
+            raise calling.Stop(TOLD)
+
+    def perform(self, part: Part) -> Process:
         """One part of the program; True if the task is suspended."""
         if isinstance(part, Do):
             yield from self.step(part)
+        elif isinstance(part, Tools):
+            return (yield from calling.call_tools(self, part))
         elif isinstance(part, Wait):
             return (yield from self.wait(part.messages))
         elif isinstance(part, Change):
@@ -284,9 +219,8 @@ class Play:
         if isinstance(answer, Entry):
             self.owner.see(view_of(answer))
         elif answer != FRESH:
-            raise _Stop(answer)
-        if self.owner.cancel_requested:
-            raise _Stop(TOLD)
+            raise calling.Stop(answer)
+        self.heed()
 
     def wait(self, messages: int) -> Process:
         """Suspends unless the messages are there; looks first at what came meanwhile, also at what a commit skipped."""
@@ -348,3 +282,13 @@ class Flows:
     changed: Callable[[Play], Process] = changed
     undeliverable: Callable[[str], Process] = undeliverable
     execute: Callable[[Site, str, Run, At], Process] = execute
+    call: Callable[..., Process] = call_step
+    publish: Callable[..., Process] = calling.publish_call
+    read_on: Callable[..., Process] = calling.read_on
+    wait: Callable[..., Process] = calling.wait_for_calls
+    make: Callable[..., Process] = calling.make_call
+    begin: Callable[..., Process] = begin
+    effect: Callable[..., Process] = calling.effect
+    look: Callable[..., Process] = look
+    tell: Callable[..., Process] = tell
+    finish: Callable[..., Process] = finish

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.model.processes import At, Site, route
+from tests.model.parts import At, Effect, Tools
+from tests.model.processes import Site, route
 from tests.model.scenario import Scenario
 from tests.model.tables import Delivered, Histories, Logs, Process, Sent, Table
 
@@ -24,8 +25,10 @@ class Role:
 
 
 def roles_of(scenario: Scenario) -> list[Role]:
-    """Routers, executors, and with a second app version one executor of that."""
-    site = Site(scenario.flows, scenario.program, "1", scenario.max_attempts, scenario.waits, scenario.able)
+    """Routers, executors, with a second app version one executor of that, and tool runners if there are tools."""
+    site = Site(
+        scenario.flows, scenario.program, "1", scenario.max_attempts, scenario.max_starts, scenario.waits, scenario.able
+    )  # fmt: skip
     run = frozenset({"run"})
     roles = [
         Role("router", ROUTED, scenario.routers, 1, site),
@@ -33,11 +36,13 @@ def roles_of(scenario: Scenario) -> list[Role]:
     ]
     if scenario.deploys:
         roles.append(Role("executor of version 2", run, 1, 2, replace(site, version="2")))
+    if any(isinstance(part, Tools) for part in scenario.program):
+        roles.append(Role("runner", frozenset({"call"}), scenario.runners, 1, site))
     return roles
 
 
 class Registers:
-    """Tables, and columns beside them for what is asked often."""
+    """Tables, and columns beside them for what is asked often; `calls_of` is the tool that a live runner is making."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.roles = roles_of(scenario)
@@ -54,6 +59,7 @@ class Registers:
         self.late_of: list[int] = []
         self.delivered_of: list[int] = []
         self.op_of: list[Any] = []
+        self.calls_of: list[str] = []
         self._ops: dict[tuple[int, int, int], Any] = {}
         self._roles: dict[int, list[int]] = {}
 
@@ -85,7 +91,9 @@ class Registers:
         """The number of a process; its next operation is known from then on."""
         number = self.processes(process)
         if number == len(self.op_of):
-            self.op_of.append(self.op(process))
+            op = self.op(process)
+            self.op_of.append(op)
+            self.calls_of.append(op.tool.key if isinstance(op, Effect) and not process.late else "")
             self.message_of.append(process.message)
             self.is_late.append(process.late)
             self.delivered_of.append(self.histories.delivered(process.history))
@@ -101,7 +109,7 @@ class Registers:
         op = self._ops.get(key)
         if op is None:
             sent, role = self.sent(process.message), self.roles[process.role]
-            begin = route if role.name == "router" else role.site.flows.execute
+            begin = {"router": route, "runner": role.site.flows.make}.get(role.name, role.site.flows.execute)
 
             def start(version: str, delivered: int) -> Any:
                 site = replace(role.site, version=version) if begin is route else role.site

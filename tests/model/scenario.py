@@ -11,7 +11,8 @@ from schemas.envelope import VERSION
 from schemas.signal import TaskSignal
 from schemas.task import TaskAccepted
 from services.router import rules
-from tests.model.processes import AT, NAMES, Flows, Program
+from tests.model.parts import AT, NAMES, Program
+from tests.model.processes import Flows
 from tests.model.tables import Sent
 
 DEEP = bool(os.environ.get("MESH_MODEL_DEEP"))
@@ -49,7 +50,9 @@ class Scenario:
     flows: Flows = field(default_factory=Flows)
     routers: int = 2
     executors: int = 2
+    runners: int = 2
     max_attempts: int = 9
+    max_starts: int = 3
     waits: int = 0
     helping: frozenset[str] = frozenset({command.RESUME})
     deploys: bool = False

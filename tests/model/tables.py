@@ -15,12 +15,13 @@ from msgspec.structs import replace
 
 from mesh.log.head import Entry
 from mesh.log.ops import UNKNOWN, Conflict, Stored
+from schemas import step
 from schemas.envelope import Commit, Head
-from schemas.step import StepCompleted
-from tests.model.processes import MINE
+from schemas.step import StepCompleted, StepStarted
+from tests.model.parts import MINE
 
 K = TypeVar("K", bound=Hashable)
-WRITES = frozenset({"stored", "unknown", "none", "performed"})
+WRITES = frozenset({"stored", "unknown", "none", "performed", "made"})
 
 
 class Table(Generic[K]):
@@ -39,13 +40,15 @@ class Table(Generic[K]):
 
 
 class Logs:
-    """Logs as numbers; each is another one and a commit more."""
+    """Logs as numbers; each is another one and a commit more, and `lines` are all these from the empty one on."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[int, Commit], int] = {}
         self.entries: list[tuple[Entry, ...]] = [()]
         self.heads: list[Head] = [Head()]
         self.covers: list[frozenset[int]] = [frozenset()]
+        self.lines: list[tuple[int, ...]] = [(0,)]
+        self.starts: list[tuple[StepStarted, ...]] = [()]
 
     def add(self, log: int, commit: Commit) -> int:
         """The log that this commit makes of that one."""
@@ -56,7 +59,10 @@ class Logs:
             entries = self.entries[log]
             self.entries.append((*entries, Entry(len(entries) + 1, commit)))
             self.heads.append(commit.head)
-            self.covers.append(self.covers[log] | {commit.head.cover})
+            self.lines.append((*self.lines[log], number))
+            starts = [each.data for each in commit.events if each.type == step.STARTED]
+            self.starts.append((*self.starts[log], *starts))
+            self.covers.append(self.covers[log] | {commit.head.cover} | {one.cover for one in starts})
         return number
 
     def newest(self, log: int, lost: int = -1) -> Entry | None:
@@ -84,6 +90,8 @@ class Sent(Struct, frozen=True):
         said = getattr(self.body, "kind", "") or getattr(self.body, "digest", "")
         if self.kind == "run":
             said = f"wake {self.body.wake}, last {self.body.last}"
+        if self.kind == "call":
+            said = f"{self.body.step}{', again' * self.body.again}, last {self.body.last}"
         return f"{self.kind}({said})" if said else self.kind
 
 

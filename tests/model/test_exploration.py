@@ -12,7 +12,7 @@ import pytest
 from schemas import command
 from services.router.rules import MAX_SIGNAL_WAITS
 from tests.model.engine import Result, Search
-from tests.model.processes import Change, Do, Hang, Poison, Wait
+from tests.model.parts import Change, Do, Hang, Poison, Tool, Tools, Wait
 from tests.model.scenario import DEEP, Faults, Scenario, cancel, steer, submit
 from tests.model.world import World
 
@@ -20,6 +20,9 @@ MAX_STATES = 5_000_000 if DEEP else 500_000
 LOOK, PAY = Do("look"), Do("once-pay", once=True)
 WORK = Scenario(client=(submit(),), program=(LOOK, PAY))
 ONE_ROUTER = replace(WORK, routers=1)
+LOOK_UP, CHARGE = Tool("look-up"), Tool("once-charge", once=True)
+ONE_CALL = replace(ONE_ROUTER, program=(Tools((CHARGE,)),), executors=1)
+HANGING = Tools((Tool("hangs", hangs=True),))
 
 CRASH, PAUSE, LOST = Faults(crashes=1), Faults(pauses=1), Faults(lost_acks=1)
 CRASH_PAUSE, CRASH_LOST = Faults(crashes=1, pauses=1), Faults(crashes=1, lost_acks=1)
@@ -177,6 +180,105 @@ CASES: dict[str, Case] = {
         replace(ONE_ROUTER, client=(submit(parent="P"), cancel()), program=(LOOK,), executors=1),
         (CRASH, LOST),
         (CRASH_PAUSE,),
+    ),
+}
+
+CASES |= {
+    "a tool call that must not be repeated": (
+        ONE_CALL,
+        (CRASH_PAUSE, CRASH_LOST, Faults(crashes=2)),
+        (CRASH_PAUSE, PAUSE_LOST, Faults(pauses=2, crashes=1)),
+    ),
+    "a tool call with two executors": (replace(ONE_CALL, executors=2), (CRASH, PAUSE, LOST), (CRASH_PAUSE, PAUSE_LOST)),
+    "a tool call that may be repeated": (
+        replace(ONE_CALL, program=(Tools((LOOK_UP,)),)),
+        (CRASH_PAUSE,),
+        (CRASH_LOST, PAUSE_LOST, Faults(pauses=2, crashes=1)),
+    ),
+    "two tool calls at once": (
+        replace(ONE_CALL, program=(Tools((LOOK_UP, CHARGE)),), runners=1),
+        (CRASH, LOST),
+        (CRASH, LOST, Faults(drains=1)),
+    ),
+    "two tool calls at once on two runners": (
+        replace(ONE_CALL, program=(Tools((LOOK_UP, CHARGE)),)),
+        (Faults(),),
+        (CRASH, PAUSE, LOST),
+    ),
+    "a tool call beside a step": (
+        replace(ONE_CALL, program=(Tools((CHARGE,), beside=LOOK),)),
+        (CRASH, PAUSE, LOST),
+        (CRASH_PAUSE, CRASH_LOST, PAUSE_LOST),
+    ),
+    "a tool call beside a step, with two executors": (
+        replace(ONE_CALL, program=(Tools((CHARGE,), beside=LOOK),), executors=2),
+        (PAUSE,),
+        (CRASH, PAUSE, LOST),
+    ),
+    "a tool that is tried again by policy": (
+        replace(ONE_CALL, program=(Tools((Tool("again", tries=2),)),)),
+        (CRASH, PAUSE, LOST),
+        (CRASH_PAUSE, CRASH_LOST, PAUSE_LOST),
+    ),
+    "a tool that tells how far it has come": (
+        replace(ONE_CALL, program=(Tools((Tool("tells", tells=True),)),)),
+        (CRASH, PAUSE, LOST),
+        (CRASH_PAUSE, CRASH_LOST, PAUSE_LOST),
+    ),
+    "a tool that kills its runners": (
+        replace(ONE_CALL, program=(Tools((Tool("kills", kills=True),)),), max_starts=2),
+        (CRASH, PAUSE, LOST),
+        (CRASH_PAUSE, CRASH_LOST, PAUSE_LOST),
+    ),
+    "a tool that kills its runner and must not be repeated": (
+        replace(ONE_CALL, program=(Tools((Tool("once-kills", once=True, kills=True),)),)),
+        (CRASH_PAUSE,),
+        (CRASH_LOST, PAUSE_LOST),
+    ),
+    "cancel while a tool is asked for, runs, or is waited for": (
+        replace(ONE_CALL, client=(submit(), cancel()), runners=1),
+        (CRASH,),
+        (CRASH, LOST),
+    ),
+    "cancel while a tool hangs": (
+        replace(ONE_CALL, client=(submit(), cancel()), program=(HANGING,)),
+        (PAUSE,),
+        (CRASH, LOST),
+    ),
+    "a deadline while a tool runs": (
+        replace(ONE_CALL, client=(submit(deadline=True),)),
+        (CRASH, PAUSE, LOST),
+        (CRASH_PAUSE, CRASH_LOST, PAUSE_LOST),
+    ),
+    "a deadline while a tool hangs": (
+        replace(ONE_CALL, client=(submit(deadline=True),), program=(HANGING,), helping=frozenset({command.DEADLINE})),
+        (CRASH, PAUSE, LOST),
+        (CRASH_PAUSE, CRASH_LOST, PAUSE_LOST),
+    ),
+    "a message while a tool runs": (
+        replace(ONE_CALL, client=(submit(), steer("x")), program=(Tools((LOOK_UP,)), Wait(1)), runners=1),
+        (CRASH, LOST),
+        (CRASH_LOST,),
+    ),
+    "drain while a tool runs": (
+        replace(ONE_CALL, executors=2, runners=1),
+        (Faults(drains=1, crashes=1),),
+        (Faults(drains=1, pauses=1, crashes=1),),
+    ),
+    "drain of a runner while its tool runs": (
+        replace(ONE_CALL, program=(Tools((LOOK_UP,)),)),
+        (Faults(drains=2),),
+        (Faults(drains=1, pauses=1), Faults(drains=1, crashes=1)),
+    ),
+    "a log that is not there for once while a tool runs": (
+        ONE_CALL,
+        (Faults(blanks=1, crashes=1),),
+        (Faults(blanks=1, lost_acks=1), Faults(blanks=2, crashes=1)),
+    ),
+    "reconciled after a purge while a tool runs": (
+        replace(ONE_CALL, runners=1, reconciler=True),
+        (Faults(purges=1),),
+        (Faults(purges=1, crashes=1),),
     ),
 }
 

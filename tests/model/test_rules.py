@@ -13,9 +13,12 @@ from msgspec.structs import replace as with_fields
 from mesh.log.claim import claim
 from schemas import command
 from services.router import rules
+from services.tool_runner import rules as tools
 from tests.model import mutations as m
+from tests.model import tool_mutations as t
 from tests.model.engine import Result, Search
-from tests.model.processes import Change, Do, Flows, Hang, Poison, Process, Program, Wait, execute
+from tests.model.parts import Change, Do, Hang, Poison, Process, Program, Tool, Tools, Wait
+from tests.model.processes import Flows, execute
 from tests.model.scenario import Faults, Scenario, cancel, steer, submit
 from tests.model.world import World
 
@@ -53,6 +56,9 @@ HANGS = case(submit(), cancel(), program=(Hang(),), helping=GRACE)
 LATE = case(submit(deadline=True), program=(Hang(),), helping=DEADLINE)
 CHANGED = case(program=(Change(),), deploys=True, executors=1)
 KILLS = case(submit(parent="P"), program=(Poison(),), max_attempts=2)
+CALL = case(program=(Tools((Tool("once-charge", once=True),)),), executors=1)
+LOOK_UP = replace(CALL, program=(Tools((Tool("look-up"),)),))
+BESIDE = replace(CALL, program=(Tools((Tool("once-charge", once=True),), beside=LOOK),))
 
 
 def test_without_L1_an_append_lands_after_the_end() -> None:
@@ -253,3 +259,86 @@ def test_without_P3_a_drain_burns_an_attempt() -> None:
 
 def test_without_P4_a_task_that_no_worker_can_begin_never_ends() -> None:
     fails(case(able=False), "stuck", undeliverable=m.does_nothing)
+
+
+def test_without_T1_a_copy_of_a_call_makes_the_outcome_of_a_live_one_unknown() -> None:
+    scenario = replace(CALL, faults=CRASH)
+    fails(scenario, "is given up", begin=m.bent(tools.begin, t.ComparesNoCover))
+    fails(scenario, "is given up", begin=m.bent(tools.begin, t.ComparesNothing))
+
+
+def test_without_T1_a_late_runner_makes_the_outcome_of_a_live_call_unknown() -> None:
+    fails(replace(CALL, faults=PAUSE), "is given up", begin=m.bent(tools.begin, t.ComparesNoDelivery))
+
+
+def test_without_T1_a_call_whose_runner_died_is_made_again_although_it_must_not_be() -> None:
+    fails(replace(CALL, faults=CRASH), "invariant 3", begin=m.bent(tools.begin, t.RepeatsEverything))
+
+
+def test_without_T1_a_call_that_was_published_again_is_made_twice() -> None:
+    fails(replace(CALL, faults=CRASH), "invariant", begin=t.believes_every_call_new)
+    fails(replace(CALL, faults=CRASH), "invariant", call=t.forgets_what_it_owes)
+
+
+def test_without_T1_a_runner_whose_start_was_overtaken_makes_a_call_that_has_its_result() -> None:
+    scenario = replace(LOOK_UP, faults=Faults(pauses=1, lost_acks=1))
+    fails(scenario, "invariant 2", begin=m.bent(tools.begin, t.MindsNobody))
+
+
+def test_without_E2_a_late_runner_makes_a_call_that_has_its_result() -> None:
+    fails(replace(LOOK_UP, faults=PAUSE), "invariant 2", look=t.looks_away)
+
+
+def test_without_T1_a_cancel_gives_up_a_call_whose_runner_is_at_it() -> None:
+    scenario = replace(CALL, client=(submit(), cancel()), faults=Faults(drains=1))
+    fails(scenario, "is given up", begin=t.cancels_first)
+
+
+def test_without_T1_a_call_whose_log_is_away_is_removed() -> None:
+    scenario = replace(CALL, faults=Faults(blanks=2))
+    fails(scenario, "was acknowledged and has no result", begin=m.bent(tools.begin, m.AcksInsteadOfNak))
+    fails(scenario, "was acknowledged and has no result", finish=m.bent(tools.finish, m.AcksInsteadOfNak))
+
+
+def test_without_T2_a_tool_that_must_not_be_repeated_is() -> None:
+    fails(replace(CALL, faults=CRASH), "invariant 3", make=t.performs_before_its_start)
+
+
+def test_without_T3_a_result_wakes_nobody() -> None:
+    fails(CALL, "stuck", finish=m.bent(tools.finish, m.PublishesNoRun))
+
+
+def test_without_T3_a_crash_after_the_result_loses_the_wake_up() -> None:
+    fails(replace(CALL, faults=CRASH), "stuck", begin=m.bent(tools.begin, m.FollowsUpOnlyItsOwn))
+
+
+def test_without_T3_a_call_has_two_results() -> None:
+    fails(replace(LOOK_UP, faults=PAUSE), "in the log twice", finish=m.bent(tools.finish, t.SeesNoResult))
+
+
+def test_without_T4_a_tool_that_hangs_outlives_its_task() -> None:
+    scenario = case(submit(), cancel(), program=(Tools((Tool("hangs", hangs=True),)),), executors=1, runners=1)
+    fails(scenario, "stuck", effect=t.runs_to_its_end)
+
+
+def test_without_R7_a_crash_after_the_suspension_loses_the_call() -> None:
+    scenario = replace(CALL, faults=CRASH)
+    fails(scenario, "stuck", publish=t.publishes_nothing_yet, wait=t.suspends_then_publishes)
+
+
+def test_without_R7_a_call_is_lost_with_the_owner_that_asked_for_it() -> None:
+    fails(replace(CALL, faults=CRASH), "stuck", call=t.calls_once)
+
+
+def test_without_R6_an_owner_that_is_out_publishes_a_call_that_is_made_twice() -> None:
+    scenario = replace(CALL, executors=2, faults=PAUSE)
+    fails(scenario, "invariant", publish=t.publishes_when_fenced)
+
+
+def test_without_X4_a_call_is_begun_after_the_cancel() -> None:
+    scenario = replace(CALL, client=(submit(), cancel()))
+    fails(scenario, "X4", publish=t.publishes_whatever_was_asked)
+
+
+def test_without_reading_on_a_result_that_came_during_a_step_is_slept_over() -> None:
+    fails(BESIDE, "stuck", read_on=t.reads_nothing_on)

@@ -28,6 +28,8 @@ def _broken(move: Move, facts: int, budget: tuple[int, ...]) -> str | None:
         return "invariant 6: another body under the same id was dropped without a dead letter"
     if move.takeovers > budget[Budget.USED]:
         return "a take-over that no fault caused"
+    if move.blames and not budget[Budget.USED]:
+        return f"{move.blames}, that no fault caused"
     return None
 
 
@@ -84,7 +86,7 @@ class World:
         logs, queue, groups, timers, facts, budget = state
         if move.when is not None and not move.when(queue, self.tables):
             return
-        violation = move.violation or _broken(move, facts, budget)
+        violation = move.violation or _broken(move, facts, budget) or self._premature(move, process, groups)
         if move.log >= 0:
             at = self.tables.task_of[process]
             logs = (*logs[:at], move.log, *logs[at + 1 :])
@@ -107,21 +109,29 @@ class World:
             timers = tuple(sorted({*timers, *move.timers}))
         found.append((move.label, (logs, queue, groups, timers, facts | move.facts, budget), move.helps, violation))
 
+    def _premature(self, move: Move, process: int, groups: tuple[tuple[int, ...], ...]) -> str | None:
+        """Whether this move gives a call up that somebody is making, whose delivery it still is."""
+        if not move.gives_up:
+            return None
+        others = [p for group in groups for p in group if p != process]
+        alive = any(self.tables.calls_of[p] == move.gives_up for p in others)
+        return f"T1: the call '{move.gives_up}' is given up while its runner is at it" if alive else None
+
     def _publish(
         self, queue: tuple[int, ...], content: int, logs: tuple[int, ...], groups: tuple[tuple[int, ...], ...]
     ) -> tuple[int, ...]:
         """Puts a message in the queue under the first copy number that nothing refers to.
 
-        Requests other than run commands carry no number that a log could hold, so of equal ones that nobody works on
-        one is enough; the clients' own are all kept.
+        Requests other than run commands and calls have no number that a log could hold, so of equal ones that nobody
+        works on one is enough; the clients' own are all kept.
         """
         t = self.tables
         held = {t.message_of[p] for group in groups for p in group}
         covers = t.logs.covers[logs[t.task_of_content(content)]]
-        is_run = t.contents.values[content].kind == "run"
+        counts = t.contents.values[content].kind in ("run", "call")
         for copy in range(9):
             message = t.messages(Delivered(content, copy))
-            if not is_run and message in queue and message not in held:
+            if not counts and message in queue and message not in held:
                 return queue
             if message not in queue and message not in held and t.seq(message) not in covers:
                 return tuple(sorted((*queue, message)))

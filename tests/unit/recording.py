@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from mesh.agents.app import Mesh
 from mesh.agents.context import Context, TaskInfo
+from mesh.agents.deltas import Source, Teller
 from mesh.agents.emits import Emits
 from mesh.errors import TaskCancelled
 from mesh.log.journal import Journal
+from mesh.log.steps import Step
+from mesh.testing.objects import MemoryObjects
 from schemas import envelope
 from schemas.envelope import Commit, Event, Head, event
 from schemas.instant import rfc3339
+from schemas.step import StepCompleted, StepFailed
 from schemas.task import TaskAccepted, TaskStarted
 
 Handler = Callable[[Context], Any]
@@ -23,6 +29,7 @@ class Log:
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
         self.told: list[tuple[int, str]] = []
+        self.objects = MemoryObjects()
         self.append(event(TaskAccepted(agent="a", pool="p", digest="d", sequence=1, at=self.time)))
 
     @property
@@ -48,7 +55,10 @@ class Log:
         journal = Journal(self.commits)
         recorder = MemoryRecorder(self, journal)
         info = TaskInfo(id="t", agent="a", context_id="t", attempt=journal.claims)
-        return Context(info, None, journal, recorder, secrets=(secrets or {}).get), recorder
+        context = Context(
+            info, None, journal, recorder, tools=Mesh("none").find_tool, secrets=(secrets or {}).get
+        )  # fmt: skip
+        return context, recorder
 
 
 class MemoryRecorder:
@@ -57,6 +67,7 @@ class MemoryRecorder:
     def __init__(self, log: Log, journal: Journal) -> None:
         self.emits = Emits(journal.claims, len(journal.text), lambda: 0.0)
         self.log = log
+        self.objects = log.objects
         self.cancelled = False
         self.dies_before: int | None = None
 
@@ -70,11 +81,25 @@ class MemoryRecorder:
         if self.cancelled:
             raise TaskCancelled("asked to stop")
 
-    def performing(self, step: str) -> None:
+    @contextmanager
+    def performing(self, step: str) -> Iterator[None]:
         """Nobody looks."""
+        yield
+
+    async def call(self, step: Step, timeout_s: float | None, *, again: bool) -> None:
+        raise AssertionError("there is no tool")
+
+    async def wait(self, step: str) -> StepCompleted | StepFailed:
+        raise AssertionError("nobody else performs a step")
 
     async def tell(self, text: str, offset: int) -> None:
         self.log.told.append((offset, text))
+
+    def teller(self, source: Source) -> Teller:
+        raise AssertionError("there is no model")
+
+    def attempt(self, step: str) -> int:
+        return 1
 
     def soon(self) -> None:
         """The tests commit at once or with the next step."""

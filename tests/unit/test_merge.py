@@ -17,7 +17,8 @@ from mesh.log.head import Entry
 from mesh.log.merge import DISCARDED, TEXT, Merge, TaskEvent, Text, TextDiscarded
 from schemas.delta import Delta
 from schemas.envelope import Commit, Event, Head, event
-from schemas.step import EventAdded, StepCompleted, TextAdded
+from schemas.error import Error
+from schemas.step import EventAdded, StepCompleted, StepFailed, TextAdded
 from schemas.task import TaskAccepted, TaskCompleted, TaskStarted
 
 AT = "2026-01-01T00:00:00.000000Z"
@@ -212,3 +213,44 @@ def test_a_cursor_that_is_none_of_ours_is_refused() -> None:
     for text in ("", "x", "1-", "2-1.1.0", "1-1", "1-a.b.c", "1-1.1.0~x", "1-1.1.0~a:b:c:d:e"):
         with pytest.raises(InvalidInput):
             Merge(text or "-")
+
+
+def step_delta(text: str, *, part: int = 0, attempt: int = 1, kind: str = "text") -> Delta:
+    return Delta(v=1, task="t", attempt=attempt, offset=0, text=text, at=0.0, step="model", part=part, kind=kind)
+
+
+def step_text(text: str, *, attempt: int = 1) -> Event:
+    return event(TextAdded(text=text, offset=0, attempt=attempt, step="model"))
+
+
+def log_entry(seq: int, *events: Event) -> Entry:
+    return Entry(seq, Commit(v=1, task="t", n=seq, nonce=f"{seq}", by="w", at=AT, head=Head(), events=events))
+
+
+def test_a_delta_that_comes_after_its_step_has_ended_tells_nothing() -> None:
+    merge = Merge()
+    merge.commit(log_entry(1, step_text("hello"), event(StepCompleted(step="model"))))
+    assert merge.delta(step_delta("hello")) == []
+
+
+def test_text_of_a_failed_step_is_taken_back() -> None:
+    merge = Merge()
+    merge.delta(step_delta("half an ans"))
+    told = merge.commit(log_entry(1, event(StepFailed(step="model", error=Error(code="x", message="cut")))))
+    assert [one.data for one in told if one.type == DISCARDED] == [TextDiscarded(length=11, step="model")]
+
+
+def test_what_an_earlier_attempt_told_in_a_part_that_the_last_one_lacks_is_taken_back() -> None:
+    merge = Merge()
+    merge.delta(step_delta("a thought", part=0, kind="reasoning"))
+    merge.delta(step_delta("wrong", part=1))
+    merge.delta(step_delta("right", part=0, attempt=2))
+    told = merge.commit(log_entry(1, step_text("right", attempt=2), event(StepCompleted(step="model", attempt=2))))
+    assert [one.data for one in told if one.type == DISCARDED] == [TextDiscarded(length=5, step="model", part=1)]
+
+
+def test_reasoning_stays_told_when_its_step_completes() -> None:
+    merge = Merge()
+    merge.delta(step_delta("a thought", part=1, kind="reasoning"))
+    told = merge.commit(log_entry(1, step_text("right"), event(StepCompleted(step="model"))))
+    assert [one.type for one in told] == [TEXT, "text.added", "step.completed"]

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.agents.values import MAX_VALUE_BYTES, as_recorded, describe, read_input, restore, return_type, schema_of
+from mesh.agents.values import as_recorded, describe, read_input, restore, return_type, schema_of
 from mesh.errors import AppError, InvalidInput, TooLarge
+from schemas.object import MAX_VALUE_BYTES
 
 
 @dataclass
@@ -140,7 +141,7 @@ def test_a_value_that_contains_itself_is_refused() -> None:
         as_recorded(loop, Any, "x")
 
 
-def test_a_value_that_fits_no_commit_is_too_large() -> None:
+def test_a_value_that_would_take_too_much_memory_is_too_large() -> None:
     with pytest.raises(TooLarge):
         as_recorded("x" * MAX_VALUE_BYTES, Any, "x")
     assert as_recorded("x" * (MAX_VALUE_BYTES - 2), Any, "x")

@@ -1,0 +1,97 @@
+"""How far a handler that is called again has come through what its log holds; its branches share it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from mesh.errors import InvalidInput, Nondeterministic
+from mesh.log.journal import Journal
+from mesh.log.steps import Step
+from schemas.task import Usage
+
+MAX_STEP_NAME: Final = 128
+REPLAY_GRACE_S: Final = 1.0
+SHOWN_STEPS: Final = 20
+
+
+class Replay:
+    """The keys of steps, and whether every recorded one was asked for again.
+
+    `skip_text` characters and `skip_events` events are in the log already. `usages` are those of the steps so far.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self.skip_text = len(journal.text)
+        self.skip_events = journal.events
+        self.usages: list[Usage | None] = []
+        self._requested = journal.requested
+        self._occurrences: dict[str, int] = {}
+        self._seen: list[str] = []
+        self._unasked = set(journal.requested)
+        self._caught_up = asyncio.Event()
+        self._look()
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether what comes now is new."""
+        return self._caught_up.is_set()
+
+    def key(self, name: str) -> str:
+        """The key of the next step of this name; raises InvalidInput."""
+        if not 0 < len(name) <= MAX_STEP_NAME or "\x00" in name:
+            raise InvalidInput(f"a step's name, with that of its branch, is 1 to {MAX_STEP_NAME} characters of text")
+        count = self._occurrences[name] = self._occurrences.get(name, 0) + 1
+        escaped = name.replace("#", "##")  # so that no name looks like a second occurrence of another
+        return escaped if count == 1 else f"{escaped}#{count}"
+
+    async def check(self, wanted: Step) -> None:
+        """A new step may come only when every recorded one has been asked for again.
+
+        Branches that run side by side ask in any order, so the others get a moment to catch up.
+
+        Raises: Nondeterministic.
+        """
+        self._seen.append(wanted.key)
+        self._unasked.discard(wanted.key)
+        recorded = self._requested.get(wanted.key)
+        if recorded is not None:
+            self._look()
+            if (recorded.kind, recorded.name) != (wanted.kind, wanted.name):
+                raise self._nondeterministic(wanted.key)
+        elif not self.caught_up:
+            try:
+                async with asyncio.timeout(REPLAY_GRACE_S):
+                    await self._caught_up.wait()
+            except TimeoutError:
+                raise self._nondeterministic(wanted.key) from None
+
+    def check_complete(self) -> None:
+        """Raises Nondeterministic if the log holds steps that the handler never asked for."""
+        if not self.caught_up:
+            raise self._nondeterministic(None)
+
+    def _look(self) -> None:
+        if not self._unasked:
+            self._caught_up.set()
+
+    def _nondeterministic(self, key: str | None) -> Nondeterministic:
+        recorded, asked = _differing(list(self._requested), list(self._seen))
+        what = f"asks for step '{key}'" if key else "ended early"
+        return Nondeterministic(
+            f"the handler {what}, but its log holds other steps: the log has {recorded}, the handler asked for {asked}",
+            hint="its code changed while the task was under way: serve the version that began it, or one that fits",
+        )
+
+
+def _differing(recorded: list[str], asked: list[str]) -> tuple[str, str]:
+    """Both sequences from just before they part, as a person can read them."""
+    same = next((n for n, (a, b) in enumerate(zip(recorded, asked, strict=False)) if a != b), None)
+    begin = max(0, (min(len(recorded), len(asked)) if same is None else same) - SHOWN_STEPS // 2)
+
+    def shown(steps: list[str]) -> str:
+        rest = len(steps) - begin - SHOWN_STEPS
+        before = f"{begin} steps, then " if begin else ""
+        return f"{before}{steps[begin : begin + SHOWN_STEPS]}" + (f" and {rest} more" if rest > 0 else "")
+
+    return shown(recorded), shown(asked)

@@ -1,0 +1,117 @@
+"""What a tool may ask for: a parameter annotated with `ToolContext` receives it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+import structlog
+from msgspec import Struct
+
+from mesh.errors import InvalidInput, SecretMissing, TaskCancelled
+
+KILL_AFTER_S: Final = 2.0
+MAX_PROGRESS_CHARS: Final = 2000
+
+
+class Finished(Struct, frozen=True):
+    """A subprocess that ended; what it printed is bytes."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class ToolContext:
+    """One attempt of one call.
+
+    `idempotency_key` is the same at every attempt of the call: hand it to targets that take one.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: str,
+        step: str,
+        attempt: int,
+        cancelled: Callable[[], bool],
+        progress: Callable[[str, float | None], Awaitable[None]],
+        secrets: Callable[[str], str | None],
+    ) -> None:
+        self.task = task
+        self.step = step
+        self.attempt = attempt
+        self.idempotency_key = f"{task}:{step}"
+        self.log = structlog.get_logger("mesh.tool").bind(task=task, step=step, attempt=attempt)
+        self._cancelled = cancelled
+        self._progress = progress
+        self._secrets = secrets
+
+    async def emit_progress(self, message: str = "", fraction: float | None = None) -> None:
+        """Says how far the call has come; whoever tails the task sees the newest, at most twice a second.
+
+        It is told as well as can be and never waited for; `fraction` is 0 to 1.
+
+        Raises: InvalidInput.
+        """
+        if not isinstance(fraction, int | float | None):
+            raise InvalidInput(f"a fraction is a number from 0 to 1, not {fraction!r}")
+        if not isinstance(message, str):
+            raise InvalidInput(f"the message is no text but {type(message).__name__}")
+        await self._progress(message[:MAX_PROGRESS_CHARS].encode(errors="backslashreplace").decode(), fraction)
+
+    def check_cancelled(self) -> None:
+        """Raises TaskCancelled if the task has been asked to stop; for loops in threads."""
+        if self._cancelled():
+            raise TaskCancelled(f"task '{self.task}' was asked to stop")
+
+    def secret(self, name: str) -> str:
+        """A secret from the tool runner's environment; it is never recorded.
+
+        Raises: SecretMissing with the variable to set.
+        """
+        value = self._secrets(name)
+        if value is None:
+            hint = f"set the variable {name} where the tool runner runs"
+            raise SecretMissing(f"secret '{name}' is not set", hint=hint)
+        return value
+
+    async def execute(self, command: Sequence[str], *, input: bytes = b"") -> Finished:
+        """Runs a program and waits for it; it and all it started die with a cancel or a time-out.
+
+        Raises: FileNotFoundError, PermissionError as the system says.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            stdout, stderr = await process.communicate(input)
+        except BaseException:
+            await _end(process)
+            raise
+        return Finished(process.returncode or 0, stdout, stderr)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Asks the process group to end, and kills what is left of it: a grandchild may have stayed."""
+    _signal_group(process.pid, signal.SIGTERM)
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KILL_AFTER_S):
+                await process.wait()
+    finally:
+        _signal_group(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, number)

@@ -1,0 +1,44 @@
+"""Tool calls that are made without a tool runner: for handlers that are called without a broker."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from mesh.agents.attempts import Attempt, Made
+from mesh.agents.guard import Threads
+from mesh.agents.tools import Tool
+from schemas import error as codes
+from schemas.error import Error
+from schemas.step import StepProgress, StepRequested
+
+
+class LocalCalls:
+    """Makes single attempts of calls of one app's tools, as a runner does."""
+
+    def __init__(self, tools: Callable[[str], Tool[Any, Any]], secrets: Callable[[str], str | None]) -> None:
+        self.tools = tools
+        self._secrets = secrets
+        self._threads = Threads()
+        self.timeouts: dict[str, float | None] = {}
+
+    async def make(
+        self, task: str, request: StepRequested, number: int, tell: Callable[[StepProgress], Awaitable[None]]
+    ) -> Made:
+        """One attempt of the requested call."""
+
+        async def progress(message: str, fraction: float | None) -> None:
+            await tell(StepProgress(step=request.step, message=message, fraction=fraction))
+
+        timeout_s = self.timeouts.get(request.step)
+        attempt = Attempt(self.tools(request.name), task=task, step=request.step, number=number, timeout_s=timeout_s)
+        return await attempt.make(request.input or {}, attempt.context(progress, self._secrets), self._threads)
+
+
+def unknown_outcome(request: StepRequested) -> Error:
+    """What a runner records of a start without a result, of a tool that must not be repeated."""
+    return Error(
+        code=codes.TOOL_OUTCOME_UNKNOWN,
+        message=f"tool '{request.name}' was begun by a runner that died before its result was recorded",
+        hint="it is declared idempotent=False, so it is not repeated: find out what happened and decide",
+    )

@@ -1,0 +1,211 @@
+"""The tool runner's deliveries: from a call to its result in the log."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from mesh.agents.app import Mesh
+from mesh.agents.attempts import Attempt, Made, Result
+from mesh.agents.guard import Threads
+from mesh.agents.tools import Tool
+from mesh.bus import LiveMessage
+from mesh.errors import ArtifactMissing, BusUnavailable, TooLarge
+from mesh.log.driver import Driver, entry_of
+from mesh.log.head import View, Writer, view_of
+from mesh.log.large import restore
+from mesh.log.ops import Ack, Drop, Message, Nak, Publish, Verdict
+from mesh.service import ServiceConfig
+from mesh.worker import Held
+from mesh.worker.turns import Turns
+from schemas import error as codes
+from schemas.command import Call, DeadLetter
+from schemas.envelope import VERSION
+from schemas.error import Error
+from schemas.instant import rfc3339
+from schemas.signal import Broadcast
+from schemas.step import StepFailed
+from services.tool_runner import rules
+from services.tool_runner.progress import Progress
+from services.tool_runner.rules import Begun, Delivered, Runner
+from services.tool_runner.running import Halt, Room, Running
+
+UNKNOWN_VERSION_DELAY_S: Final = 5.0
+log = structlog.get_logger("mesh.tools")
+_call = msgspec.json.Decoder(Call)
+_broadcast = msgspec.json.Decoder(Broadcast)
+
+
+class _Start(Struct, frozen=True):
+    """A start that stands in the log; `asked_at` is when its append was asked for, on this machine's clock."""
+
+    view: View
+    attempt: int
+    asked_at: float
+
+
+class Handlers:
+    """Makes the calls of one app's tools."""
+
+    def __init__(self, driver: Driver, writer: Writer, app: Mesh, config: ServiceConfig, worker: str) -> None:
+        self._driver = driver
+        self._app = app
+        self._secrets = config.secrets
+        self._observer = config.observer
+        self._fresh_s = config.settings.ack_wait_s * 2 / 3
+        self._runner = Runner(names=driver.names, writer=writer, worker=worker, max_starts=config.settings.max_attempts)
+        self._rooms = {
+            tool.name: Room(tool.policy.max_concurrent) for tool in app.tools.values() if tool.policy.max_concurrent
+        }
+        self._turns = Turns()
+        self._leaving = False
+        self.threads = Threads()
+        self.running: dict[int, Running] = {}
+
+    async def call(self, held: Held) -> Verdict:
+        """One message on `mesh.call.<pool>`."""
+        try:
+            call = _call.decode(held.delivery.data)
+        except (msgspec.DecodeError, RecursionError) as error:
+            return await self._bury(held, f"this call cannot be read: {error}")
+        if call.v > VERSION:
+            return Nak(UNKNOWN_VERSION_DELAY_S)
+        job = Delivered(call, held.delivery.seq, held.delivery.delivered)
+        room = self._rooms.get(call.tool)
+        if room is None:
+            return await self._make(held, job)
+        if not await room.enter():
+            return Nak()
+        try:
+            return await self._make(held, job)
+        finally:
+            room.leave()
+
+    def cancel(self, message: LiveMessage) -> None:
+        """One broadcast on `mesh.cancel.<root>`."""
+        with suppress(msgspec.DecodeError):
+            stop = _broadcast.decode(message.data)
+            for running in list(self.running.values()):
+                if running.job.call.task == stop.task:
+                    running.stop(Halt.CANCEL)
+
+    def drain(self) -> None:
+        """Hands back what has not begun; what runs may come to its end."""
+        for room in self._rooms.values():
+            room.close()
+
+    def leave(self) -> None:
+        """Cuts off what runs: it is handed back, or its outcome is recorded as unknown."""
+        self._leaving = True
+        self.drain()
+        for running in list(self.running.values()):
+            running.stop(Halt.LEAVE)
+
+    async def _make(self, held: Held, job: Delivered) -> Verdict:
+        if self._leaving:
+            return Nak()
+        running = self.running[id(held)] = Running(job)
+
+        async def tick() -> None:
+            await self._tick(held, running)
+
+        try:
+            begun = await self._begin(job, 0)
+            held.on_tick = tick
+            return await self._attempts(running, begun) if isinstance(begun, _Start) else begun
+        finally:
+            del self.running[id(held)]
+            held.on_tick = held.delivery.in_progress
+
+    async def _begin(self, job: Delivered, retry_of: int) -> _Start | Verdict:
+        """Calls of one task take turns with the log: side by side each append would make all others fail."""
+        async with self._turns.turn(job.call.task):
+            asked_at = time.monotonic()
+            begun = await self._driver.drive(rules.begin(self._runner, job, retry_of=retry_of))
+        return _Start(begun.view, begun.attempt, asked_at) if isinstance(begun, Begun) else begun
+
+    async def _attempts(self, running: Running, start: _Start) -> Verdict:
+        """Attempts by the tool's policy: each has a start of its own in the log."""
+        job = running.job
+        tool = self._app.tools.get(job.call.tool)
+        if tool is None:
+            missing = StepFailed(step=job.call.step, attempt=start.attempt, error=_no_tool(self._app, job.call.tool))
+            return await self._finish(job, start.view, missing)
+        while True:
+            progress = Progress(self._runner, self._driver, self._turns, job.call.step, start.view)
+            try:
+                made = await self._attempt(running, tool, start, progress)
+            finally:
+                await progress.aclose()
+            if made is None:
+                return Drop()
+            if made.pause_s is not None and not running.halt:
+                log.info("tool is tried again", tool=tool.name, task=job.call.task, after_s=made.pause_s)
+                await running.rest(made.pause_s)
+            unfinished = made.cut or made.pause_s is not None
+            if unfinished and running.halt is Halt.LEAVE and tool.policy.idempotent:
+                return Nak()
+            if made.pause_s is None or running.halt:
+                return await self._finish(job, progress.view, made.result)
+            again = await self._begin(job, start.attempt)
+            if not isinstance(again, _Start):
+                return again
+            start = again
+
+    async def _attempt(self, running: Running, tool: Tool[Any, Any], start: _Start, progress: Progress) -> Made | None:
+        """One attempt; None if somebody else has gone on with the call."""
+        call = running.job.call
+        try:
+            call = await restore(call, self._driver.objects)
+        except (TooLarge, ArtifactMissing) as error:
+            return Made(StepFailed(step=call.step, attempt=start.attempt, error=error.to_error()))
+        stale = time.monotonic() - start.asked_at >= self._fresh_s
+        if stale and not await self._driver.drive(rules.look(running.job, start.view)):
+            return None
+        if self._observer is not None:
+            self._observer.before("perform", f"{self._driver.names.task(call.task)}.{start.attempt}.{call.step}")
+        attempt = running.begin(
+            Attempt(tool, task=call.task, step=call.step, number=start.attempt, timeout_s=call.timeout_s)
+        )
+        return await attempt.make(call.arguments, attempt.context(progress.tell, self._secrets), self.threads)
+
+    async def _finish(self, job: Delivered, view: View, result: Result) -> Verdict:
+        async with self._turns.turn(job.call.task):
+            return await self._driver.drive(rules.finish(self._runner, job, view, result))
+
+    async def _tick(self, held: Held, running: Running) -> None:
+        """T4: keeps the delivery alive, and stops the tool if the log says so."""
+        await held.delivery.in_progress()
+        names, task = self._driver.names, running.job.call.task
+        try:
+            newest = await self._driver.bus.newest(names.tasks, names.task(task))
+        except BusUnavailable:
+            return
+        if newest is not None:
+            head = view_of(entry_of(newest)).head
+            if head.phase == "ended" or head.cancel:
+                running.stop(Halt.CANCEL)
+
+    async def _bury(self, held: Held, why: str) -> Verdict:
+        delivery = held.delivery
+        letter = DeadLetter(
+            v=VERSION, task="-", error=Error(code=codes.INVALID_INPUT, message=why), subject=delivery.subject,
+            at=rfc3339(delivery.at), body=delivery.data.decode(errors="replace"),
+        )  # fmt: skip
+        log.warning("dead letter", kind="invalid_call", error=why)
+        subject = self._driver.names.dead("invalid_call", "-")
+        await self._driver.answer(Publish((Message(subject=subject, body=letter, id=f"dead:{delivery.seq}"),)))
+        return Ack()
+
+
+def _no_tool(app: Mesh, name: str) -> Error:
+    return Error(
+        code=codes.TOOL_FAILED,
+        message=f"app '{app.name}' on this runner has no tool '{name}'",
+        hint=f"it has: {', '.join(sorted(app.tools)) or 'none'}",
+    )
