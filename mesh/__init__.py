@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mesh.agents.context import Context, TaskInfo
     from mesh.agents.model_step import Reply
     from mesh.agents.performing import current_step
+    from mesh.agents.tool_context import ToolContext
     from mesh.client import Client, Result, Task
     from mesh.errors import (
         AppError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         StorageFull,
         TaskCancelled,
         TooLarge,
+        ToolFailed,
         UnknownTask,
     )
     from mesh.log.merge import TaskEvent, Text, TextDiscarded
@@ -54,6 +56,7 @@ _HOMES = {
     "mesh.agents.context": ("Context", "TaskInfo"),
     "mesh.agents.model_step": ("Reply",),
     "mesh.agents.performing": ("current_step",),
+    "mesh.agents.tool_context": ("ToolContext",),
     "mesh.client": ("Client", "Result", "Task"),
     "mesh.errors": (
         "AppError",
@@ -77,6 +80,7 @@ _HOMES = {
         "StorageFull",
         "TaskCancelled",
         "TooLarge",
+        "ToolFailed",
         "UnknownTask",
     ),
     "mesh.log.merge": ("TaskEvent", "Text", "TextDiscarded"),
@@ -123,6 +127,8 @@ __all__ = [
     "Text",
     "TextDiscarded",
     "TooLarge",
+    "ToolContext",
+    "ToolFailed",
     "UnknownTask",
     "Usage",
     "current_step",

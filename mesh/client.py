@@ -7,13 +7,13 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from mesh.agents.app import Agent
 from mesh.agents.artifacts import Artifact, newest_digest
 from mesh.bus import Bus
 from mesh.errors import BusUnavailable, InvalidInput, ResultTimeout, TooLarge
@@ -23,14 +23,20 @@ from mesh.log.objects import MeshObjects
 from mesh.log.reading import read_log
 from mesh.log.tail import Tail
 from mesh.probe import require_mesh
+from mesh.sessions.asking import Page, SessionStore, Talk, since_text
 from mesh.subjects import Subjects
 from schemas import signal, task
 from schemas.command import DEFAULT_OWNER, Refusal, Submit, parse_submit
+from schemas.envelope import VERSION
 from schemas.error import Error
 from schemas.ids import is_name, is_task_id, new_id
 from schemas.object import LARGE_BYTES, MAX_VALUE_BYTES, ObjectRef
+from schemas.session import DEFAULT_LIMIT, GetRequest, HistoryRequest, TaskDetail, TasksRequest
 from schemas.signal import Answer, TaskSignal
-from schemas.task import TaskCompleted, TaskFailed, TaskRejected, Usage
+from schemas.task import State, TaskCompleted, TaskFailed, TaskRejected, Usage
+
+if TYPE_CHECKING:
+    from mesh.agents.app import Agent
 
 TIMEOUT_S: Final = 5.0
 S = TypeVar("S", bound=Struct)
@@ -75,6 +81,10 @@ class _Session:
     @property
     def objects(self) -> MeshObjects:
         return MeshObjects(self.bus, self.names)
+
+    @property
+    def store(self) -> SessionStore:
+        return SessionStore(self.bus, self.names)
 
     async def open(self) -> None:
         bus = await Bus.connect(self.url, name=f"client-{secrets.token_hex(3)}", timeout_s=self.timeout_s)
@@ -237,7 +247,7 @@ class Client:
         Raises: InvalidInput before anything is sent; BusUnavailable if it is not known to be stored (repeat it with
         the same `task_id`); StorageFull, TooLarge, PermissionDenied.
         """
-        name = agent.name if isinstance(agent, Agent) else agent
+        name = agent if isinstance(agent, str) else agent.name
         if not is_name(name):
             raise InvalidInput(f"'{name}' is no name an agent can have")
         task_id = task_id if task_id is not None else new_id(int(time.time() * 1000))
@@ -275,6 +285,60 @@ class Client:
         gone.
         """
         return await self._session.result(_checked(id), timeout_s, wait=False)
+
+    async def get(self, id: str | int, *, owner: str | None = None, sequence: int = 0) -> TaskDetail:
+        """One task as the session store has it: by its id, or by the sequence of its submit.
+
+        With an `owner` only one of theirs. With a `sequence` the answer includes at least that of the log.
+
+        Raises: UnknownTask, ViewBehind if the store does not come so far in time, BusUnavailable if none answers.
+        """
+        asked = {"submit": id} if isinstance(id, int) else {"id": _checked(id)}
+        return await self._session.store.get(
+            msgspec.convert({"v": VERSION, "owner": owner, "sequence": sequence, **asked}, GetRequest)
+        )
+
+    async def tasks(
+        self,
+        *,
+        state: State | None = None,
+        agent: str | None = None,
+        context_id: str | None = None,
+        owner: str | None = None,
+        since: datetime | float | str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        page_token: str | None = None,
+        sequence: int = 0,
+    ) -> Page:
+        """The tasks that fit everything given, the newest status first; at most 100 at once.
+
+        There are more where the page has a `next_page_token`; give it with the same question.
+
+        Raises: InvalidInput, ViewBehind, BusUnavailable if no session store answers.
+        """
+        request = TasksRequest(
+            v=VERSION, state=state, agent=agent, context_id=context_id, owner=owner, since=since_text(since),
+            limit=limit, page_token=page_token, sequence=sequence,
+        )  # fmt: skip
+        return await self._session.store.tasks(request)
+
+    async def history(
+        self,
+        context_id: str,
+        *,
+        owner: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        page_token: str | None = None,
+        sequence: int = 0,
+    ) -> Talk:
+        """What was said in a conversation, task by task; a task without a context is its own.
+
+        Raises: InvalidInput, ViewBehind, BusUnavailable if no session store answers.
+        """
+        request = HistoryRequest(
+            v=VERSION, context_id=context_id, owner=owner, limit=limit, page_token=page_token, sequence=sequence
+        )
+        return await self._session.store.history(request)
 
     async def artifacts(self, id: str) -> tuple[Artifact, ...]:
         """The artifacts of a task so far, in the order of its log; of one name the last is the newest.

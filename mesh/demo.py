@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import os
 from datetime import UTC, date, datetime
+from typing import Any, Final
 
 from mesh.agents.app import Mesh
 from mesh.agents.context import Context
 from mesh.models.api import ModelRequest
 from mesh.models.scripted import Call, Reply
-from schemas.message import USER
+from schemas.message import TOOL, USER
 
 PAUSE_S = 0.02
 app = Mesh("demo", version="1")
@@ -73,20 +74,47 @@ def days_between(first: date, last: date) -> int:
     return (last - first).days
 
 
+DAYS: Final = {"christmas": (12, 25), "new year": (1, 1), "valentine": (2, 14), "halloween": (10, 31)}
+SCRIPTED: Final = (
+    "I am a scripted model: I run offline and follow a script. "
+    "Set MESH_MODEL=openai:gpt-5-mini (and OPENAI_API_KEY) to have a real one answer here."
+)
+
+
 def scripted_assistant(request: ModelRequest) -> Reply:
-    """What the assistant says where no model is named: two tool calls side by side, and then their results."""
-    said = [message for message in request.messages if message.role == USER]
-    newest = request.messages[-1]
-    if newest.role == USER:
-        calls = (Call("count_words", {"text": said[-1].text}), Call("today"))
+    """What the assistant says where no model is named; it asks its tools, as a model would."""
+    question = [message.text for message in request.messages if message.role == USER][-1]
+    results = [part for message in request.messages if message.role == TOOL for part in message.parts]
+    failed = [part for part in results if part.failed]
+    if failed:
+        return Reply(text=f"The tool {failed[0].tool} did not work: {failed[0].content} {SCRIPTED}", pause_s=PAUSE_S)
+    days = [name for name in DAYS if name in question.lower()]
+    found = {part.tool: part.content for part in results}
+    if not days:
+        return _count(question, found)
+    if "today" not in found:
+        return Reply(text="Let me look at the calendar. ", calls=(Call("today"),), pause_s=PAUSE_S)
+    first = date.fromisoformat(found["today"])
+    dates = {name: _next(first, *DAYS[name]) for name in days}
+    if "days_between" not in found:
+        calls = tuple(Call("days_between", {"first": first, "last": last}) for last in dates.values())
+        return Reply(calls=calls, pause_s=PAUSE_S)
+    counts = [part.content for part in results if part.tool == "days_between"]
+    told = [f"{count} days until {name.title()}, {dates[name]}" for name, count in zip(days, counts, strict=False)]
+    return Reply(text=f"{'; '.join(told)}. {SCRIPTED}", pause_s=PAUSE_S)
+
+
+def _count(question: str, found: dict[str, Any]) -> Reply:
+    if not found:
+        calls = (Call("count_words", {"text": question}), Call("today"))
         return Reply(text="Let me look. ", calls=calls, pause_s=PAUSE_S)
-    found = {part.tool: part.content for part in newest.parts}
-    return Reply(
-        text=f"You sent {found.get('count_words')} words on {found.get('today')}; two tools told me so, side by side. "
-        "I am a scripted model: I run offline and follow a script. "
-        "Set MESH_MODEL=openai:gpt-5-mini (and OPENAI_API_KEY) to have a real one answer here.",
-        pause_s=PAUSE_S,
-    )
+    told = f"You sent {found.get('count_words')} words on {found.get('today')}; two tools told me so, side by side."
+    return Reply(text=f"{told} {SCRIPTED}", pause_s=PAUSE_S)
+
+
+def _next(today: date, month: int, day: int) -> date:
+    this_year = today.replace(month=month, day=day)
+    return this_year if this_year >= today else this_year.replace(year=today.year + 1)
 
 
 assistant = app.model_agent(

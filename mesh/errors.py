@@ -2,7 +2,8 @@
 
     MeshError
     ├── BusUnavailable        the broker did not answer in time, or cannot be reached
-    │   └── NotAMesh          a NATS server answers, but it holds no mesh
+    │   ├── NotAMesh          a NATS server answers, but it holds no mesh
+    │   └── ViewBehind        the session store has not come to a sequence in time
     ├── PermissionDenied      the broker refused a subject to this user
     ├── StorageFull           the broker's store takes no more
     ├── TooLarge              a message is larger than the broker takes
@@ -24,6 +25,7 @@
     ├── ModelUnavailable      a model did not answer, or not to the end; it may later
     ├── ModelRejected         a provider refused the request; the same one will be refused again
     ├── OutputInvalid         a model's answer did not fit what was asked for, to the last correction
+    ├── ToolFailed            a tool says that it failed, and whether another attempt may help
     ├── LimitExceeded         an agent used all that it was allowed and had no answer
     ├── SecretMissing         a handler asked for a secret that is not set
     ├── Nondeterministic      a handler asked for other steps than its log holds
@@ -68,6 +70,10 @@ class BusUnavailable(MeshError):
 
 class NotAMesh(BusUnavailable):
     """A NATS server answers, but it holds no mesh."""
+
+
+class ViewBehind(BusUnavailable):
+    """The session store has not come to the sequence that was asked for in time; it will."""
 
 
 class PermissionDenied(MeshError):
@@ -221,6 +227,26 @@ class OutputInvalid(MeshError):
     """A model's answer did not fit what was asked for, to the last correction."""
 
     code = codes.OUTPUT_INVALID
+
+
+class ToolFailed(MeshError):
+    """A tool says that it failed, in words for its caller; a model gets them as the call's result.
+
+    Not `retryable`, it is not tried again whatever the tool's policy says; otherwise not before `retry_after_s`.
+    """
+
+    code = codes.TOOL_FAILED
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, retryable: bool = True, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s
+
+    def to_error(self) -> Error:
+        details = None if self.retry_after_s is None else {"retry_after_s": self.retry_after_s}
+        return structs.replace(super().to_error(), details=details)
 
 
 class LimitExceeded(MeshError):

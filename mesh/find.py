@@ -18,6 +18,7 @@ from mesh.server.store import Store
 PORT: Final = 4222
 LOCAL_URL: Final = f"nats://127.0.0.1:{PORT}"
 VARIABLE: Final = "MESH_SERVER"
+SYSTEM_VARIABLE: Final = "MESH_SYSTEM_URL"
 SCHEMES: Final = ("nats", "tls", "ws", "wss")
 RECORD: Final = "server.json"
 LOOK_S: Final = 0.5
@@ -61,6 +62,12 @@ async def find_place(server: str | None, environ: Mapping[str, str], *, store: P
         f"no mesh is running: there is none in {store}, and {why}",
         hint=f"start one with `mesh dev`, or name a server with --server or {VARIABLE}",
     )
+
+
+def system_url(url: str, environ: Mapping[str, str], store: Path) -> str:
+    """The server at `url` for a user of its system account, as the environment or the store says; else empty."""
+    record = read_server_json(store)
+    return environ.get(SYSTEM_VARIABLE) or (record.system_url if record and record.url == url else "")
 
 
 def _checked(urls: str, named_by: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import asyncio
+import time
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -12,6 +14,7 @@ from mesh.subjects import Subjects
 from schemas.agent import AppRecord, WorkerRecord
 
 T = TypeVar("T")
+FRESH_S: Final = 1.0
 
 
 class Registry(Struct, frozen=True):
@@ -24,9 +27,41 @@ class Registry(Struct, frozen=True):
         """Who runs the tasks of a pool."""
         return [one for one in self.workers if one.service == "executor" and one.pool == pool]
 
+    def serving(self, agent: str) -> list[WorkerRecord]:
+        """Who runs the tasks of an agent."""
+        return [one for one in self.workers if agent in one.agents]
+
+    def knows(self, pool: str, agent: str) -> bool:
+        """Whether some version of a pool's app has an agent: the one that registered last, or one at work."""
+        registered = any(app.pool == pool and agent in {one.name for one in app.agents} for app in self.apps)
+        return registered or any(one.pool == pool for one in self.serving(agent))
+
+    def versions(self, pool: str) -> set[str]:
+        """The app versions at work for a pool."""
+        return {one.app_version for one in self.workers if one.pool == pool}
+
     def of_service(self, service: str) -> list[WorkerRecord]:
         """The workers of one kind."""
         return [one for one in self.workers if one.service == service]
+
+
+class FreshRegistry:
+    """The registry as it was a moment ago, read when it is asked for: presence is too lively to be followed."""
+
+    def __init__(self, bus: Bus, names: Subjects) -> None:
+        self._bus = bus
+        self._names = names
+        self._read = Registry()
+        self._read_at = -FRESH_S
+        self._reading = asyncio.Lock()
+
+    async def look(self) -> Registry:
+        """Both buckets; raises BusUnavailable."""
+        async with self._reading:
+            if time.monotonic() - self._read_at >= FRESH_S:
+                self._read = await read_registry(self._bus, self._names)
+                self._read_at = time.monotonic()
+        return self._read
 
 
 async def read_registry(bus: Bus, names: Subjects) -> Registry:

@@ -10,31 +10,37 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Protocol
+from itertools import count
+from typing import TYPE_CHECKING, Protocol
 
-from mesh.agents.app import Mesh
 from mesh.bus import Observer
 from mesh.clock import Clock, SystemClock
 from mesh.errors import AppError
-from mesh.models.api import Model
 from mesh.settings import Settings
 from mesh.subjects import Subjects
 from schemas.instant import rfc3339
+
+if TYPE_CHECKING:  # a command that only submits loads no models
+    from mesh.agents.app import Mesh
+    from mesh.models.api import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceConfig:
     """Everything a service is made from; `app` only for those that serve one.
 
-    `app_version` goes before the version that the app itself names. `secrets` looks a secret up by name; `observer` is
-    told of everything sent (the crash-point tests); `models` answers model steps instead of what the environment and
-    the app's scripts give.
+    `app_version` goes before the version that the app itself names. `system_url` is the broker's with a user of its
+    system account, for fast takeover; without one there is none. `database` is the session store's, instead of the one
+    that MESH_DATABASE names. `secrets` looks a secret up by name; `observer` is told of everything sent (the
+    crash-point tests); `models` answers model steps instead of what the environment and the app's scripts give.
     """
 
     url: str
     settings: Settings = field(default_factory=Settings)
     app: Mesh | None = None
     app_version: str = ""
+    system_url: str = ""
+    database: str = ""
     secrets: Callable[[str], str | None] = os.environ.get
     observer: Observer | None = None
     models: Model | None = None
@@ -97,9 +103,12 @@ class Stamp:
     def __init__(self, role: str, worker: str, clock: Clock | None = None) -> None:
         self.by = f"{role}/{worker}"
         self._clock = clock or SystemClock()
+        # Random once and counted on: asking the system for each would be one fiftieth of a commit's time.
+        self._own = secrets.token_hex(6)
+        self._count = count()
 
     def stamp(self) -> tuple[str, str]:
-        return secrets.token_hex(8), rfc3339(self._clock.now())
+        return f"{self._own}{next(self._count):x}", rfc3339(self._clock.now())
 
 
 def worker_name(service: str) -> str:

@@ -1,7 +1,8 @@
 """The streams, buckets and consumers of a mesh, as data.
 
 Only what the protocol needs is stated, and only that is compared with the broker: subjects, retention, storage kind,
-direct get, republish, and the duplicate window as a minimum. Sizes, replicas and placement are an operator's.
+direct get, republish, and the duplicate window and the number of replicas as minima. Sizes and placement are an
+operator's.
 """
 
 from __future__ import annotations
@@ -39,10 +40,12 @@ class Stream:
     no_ack: bool = False
     discard_new: bool = False
     schedules: bool = False
+    atomic: bool = False
     republish: tuple[str, str] | None = None
     duplicate_window_s: float = 120.0
     max_age_s: float = 0.0
     max_bytes: int = -1
+    replicas: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,7 @@ class Bucket:
 
     name: str
     ttl_s: float = 0.0
+    replicas: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,7 @@ class ObjectBucket:
     """One object bucket, laid out as the NATS object store."""
 
     name: str
+    replicas: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,34 +86,15 @@ class Definitions:
     objects: tuple[ObjectBucket, ...] = ()
 
 
-def definitions(names: Subjects, *, ack_wait_s: float = 3.0) -> Definitions:
+def definitions(names: Subjects, *, ack_wait_s: float = 3.0, replicas: int = 1) -> Definitions:
     """What `mesh dev`, `mesh service` and `mesh doctor --apply` create."""
     p = names.prefix
-    work = tuple(f"{p}.{kind}.>" for kind in ("submit", "signal", "ended", "later", "fired"))
-    derived = tuple(f"{p}.{kind}.>" for kind in ("run", "call"))
     return Definitions(
-        streams=(
-            Stream(name=names.work, subjects=work, retention=Retention.WORK_QUEUE, schedules=True),
-            Stream(name=names.runs, subjects=derived, retention=Retention.WORK_QUEUE),
-            Stream(
-                name=names.tasks,
-                subjects=(f"{p}.task.>", f"{p}.context.>"),
-                deny_delete=True,
-                discard_new=True,
-                republish=(f"{p}.task.>", f"{p}.log.>"),
-            ),
-            Stream(
-                name=names.deltas,
-                subjects=(f"{p}.delta.>",),
-                storage=Storage.MEMORY,
-                no_ack=True,
-                duplicate_window_s=1.0,
-                max_age_s=600.0,
-                max_bytes=128 * 1024 * 1024,
-            ),
-            Stream(name=names.dead_letters, subjects=(f"{p}.dead.>",)),
+        streams=_streams(names, replicas),
+        buckets=(
+            Bucket(name=names.agents, replicas=replicas),
+            Bucket(name=names.workers, ttl_s=10.0, replicas=replicas),
         ),
-        buckets=(Bucket(name=names.agents), Bucket(name=names.workers, ttl_s=10.0)),
         consumers=(
             Consumer(stream=names.work, name="router_submit", filters=(f"{p}.submit.>",), ack_wait_s=ack_wait_s),
             Consumer(
@@ -118,7 +104,40 @@ def definitions(names: Subjects, *, ack_wait_s: float = 3.0) -> Definitions:
                 ack_wait_s=ack_wait_s,
             ),
         ),
-        objects=(ObjectBucket(name=names.artifacts),),
+        objects=(
+            ObjectBucket(name=names.artifacts, replicas=replicas),
+            ObjectBucket(name=names.archives, replicas=replicas),
+        ),
+    )
+
+
+def _streams(names: Subjects, replicas: int) -> tuple[Stream, ...]:
+    p = names.prefix
+    work = tuple(f"{p}.{kind}.>" for kind in ("submit", "signal", "ended", "later", "fired"))
+    derived = tuple(f"{p}.{kind}.>" for kind in ("run", "call"))
+    return (
+        Stream(name=names.work, subjects=work, retention=Retention.WORK_QUEUE, schedules=True, replicas=replicas),
+        Stream(name=names.runs, subjects=derived, retention=Retention.WORK_QUEUE, replicas=replicas),
+        Stream(
+            name=names.tasks,
+            subjects=(f"{p}.task.>", f"{p}.context.>"),
+            deny_delete=True,
+            discard_new=True,
+            atomic=True,
+            republish=(f"{p}.task.>", f"{p}.log.>"),
+            replicas=replicas,
+        ),
+        Stream(
+            name=names.deltas,
+            subjects=(f"{p}.delta.>",),
+            storage=Storage.MEMORY,
+            no_ack=True,
+            duplicate_window_s=1.0,
+            max_age_s=600.0,
+            max_bytes=128 * 1024 * 1024,
+            replicas=replicas,
+        ),
+        Stream(name=names.dead_letters, subjects=(f"{p}.dead.>",), replicas=replicas),
     )
 
 

@@ -6,6 +6,7 @@ The root of a task id is what stands before the first `--`, so a task's subjects
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,6 +17,15 @@ _STREAMS: Final = (
     ("deltas", "deltas"),
     ("dead_letters", "dead"),
 )
+
+
+# Answers go to inboxes only: a caller must not make a service publish where the caller may not.
+_INBOX: Final = re.compile(r"_INBOX[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)+")
+
+
+def is_inbox(subject: str) -> bool:
+    """Whether a service may answer there."""
+    return _INBOX.fullmatch(subject) is not None
 
 
 def root_of(task: str) -> str:
@@ -41,6 +51,7 @@ class Subjects:
     agents: str = field(init=False)
     workers: str = field(init=False)
     artifacts: str = field(init=False)
+    archives: str = field(init=False)
 
     def __post_init__(self) -> None:
         for name, kind in _STREAMS:
@@ -48,6 +59,7 @@ class Subjects:
         object.__setattr__(self, "agents", f"{self.prefix}_agents")
         object.__setattr__(self, "workers", f"{self.prefix}_workers")
         object.__setattr__(self, "artifacts", f"{self.prefix}_artifacts")
+        object.__setattr__(self, "archives", f"{self.prefix}_archives")
 
     def submit(self, agent: str) -> str:
         return f"{self.prefix}.submit.{agent}"
@@ -82,6 +94,10 @@ class Subjects:
     def cancel_all(self) -> str:
         return f"{self.prefix}.cancel.*"
 
+    def worker(self, name: str) -> str:
+        """Where one worker is asked and told by name."""
+        return f"{self.prefix}.worker.{name}"
+
     def later(self, kind: str, task: str) -> str:
         """A timer; a repeat on the same subject replaces it."""
         return f"{self.prefix}.later.{kind}-{task}"
@@ -94,3 +110,7 @@ class Subjects:
 
     def context(self, context_id: str) -> str:
         return f"{self.prefix}.context.{hashlib.sha256(context_id.encode()).hexdigest()[:32]}"
+
+    def session(self, question: str) -> str:
+        """What the session stores answer."""
+        return f"{self.prefix}.session.{question}"

@@ -8,22 +8,30 @@ from msgspec import Struct
 
 
 class AgentRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One agent of an app; schemas are JSON Schema of its input and output."""
+    """One agent of an app; schemas are JSON Schema of its input and output.
+
+    One that is a model with instructions names its `model` (`provider:model`) and its `tools`.
+    """
 
     name: str
     description: str = ""
     input_schema: dict[str, Any] | None = None
     output_schema: dict[str, Any] | None = None
+    model: str = ""
+    tools: tuple[str, ...] = ()
 
 
 class ToolRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One tool of an app; the schema is JSON Schema of its arguments."""
+    """One tool of an app; the schema is JSON Schema of its arguments, the rest its policy."""
 
     name: str
     description: str = ""
     input_schema: dict[str, Any] | None = None
     idempotent: bool = False
     on_unknown: str = "fail"
+    timeout_s: float | None = None
+    max_attempts: int = 1
+    max_concurrent: int | None = None
 
 
 class AppRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,7 +52,10 @@ class AppRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class WorkerRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A worker that lives: it is rewritten while it does and expires after that.
 
-    `held` are the stream sequences of the deliveries it has held for longer than the rewriting pause.
+    `held` are the stream sequences of the deliveries it has held for longer than the rewriting pause, and `replies` the
+    subjects on which these are answered, in the same order: with them a router gives back what a dead worker held.
+    `agents` are those an executor runs; another version of its app may have others. `stuck` says what blocks it, and
+    `problems` what some of its tasks will fail with, such as a model's key that is missing.
     """
 
     v: int
@@ -58,3 +69,7 @@ class WorkerRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     draining: bool = False
     abandoned_threads: int = 0
     held: tuple[int, ...] = ()
+    replies: tuple[str, ...] = ()
+    stuck: str = ""
+    problems: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ import re
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Raw, Struct
 
 from schemas import error as codes
 from schemas.envelope import Head
@@ -59,7 +59,10 @@ class Refusal(Struct, frozen=True, kw_only=True):
 
 
 class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Run a task: on `mesh.run.<pool>`; `last`, `n` and `head` are the newest its writer saw."""
+    """Run a task of `agent`: on `mesh.run.<pool>`; `last`, `n` and `head` are the newest its writer saw.
+
+    `opening` is commit 0 as it stands in the log, where that is all of the log and short: it spares a read.
+    """
 
     v: int
     task: str
@@ -70,6 +73,8 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
     head: Head
     wake: int
     not_apps: tuple[str, ...] = ()
+    agent: str = ""
+    opening: Raw = Raw()
 
 
 class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -77,6 +82,7 @@ class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `arguments` are the tool's by name; large ones stand at `arguments_ref`. The log holds the call as requested under
     the key `step`. `again` says that it may have been published before: then a start may stand in the log up to `last`.
+    Whoever ends the call tells its end on the core subject `reply`, if one is given and begins with `_INBOX`.
     """
 
     v: int
@@ -92,6 +98,7 @@ class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout_s: float | None = None
     arguments_ref: ObjectRef | None = None
     again: bool = False
+    reply: str = ""
 
 
 class Ended(Struct, frozen=True, kw_only=True):
@@ -113,7 +120,8 @@ class Fired(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class DeadLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A message that could not be understood, routed or finished; enough to send it again.
 
-    `size` is that of the body in bytes; one that does not fit is cut.
+    `size` is that of the body in bytes; one that does not fit is cut. `sequence` is the message's own in the stream it
+    came from; 0 where the letter is about a task and not about a message.
     """
 
     v: int
@@ -125,6 +133,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, omit_defaults=True):
     body: str = ""
     encoding: str = "utf-8"
     size: int = 0
+    sequence: int = 0
 
 
 DEADLINE: Final = "deadline"
@@ -223,10 +232,3 @@ def _deeper_than(value: Any, levels: int) -> bool:
         if not layer:
             return False
     return True
-
-
-def run_command(task: str, root: str, *, v: int, first: int, last: int, n: int, head: Head) -> Run:
-    """The run command that the newest commit of a log asks for; `v` is that of the log."""
-    return Run(
-        v=v, task=task, root=root, first=first, last=last, n=n, head=head, wake=head.wake, not_apps=head.not_apps
-    )

@@ -26,7 +26,7 @@ class Head(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
 
     `wake` is the `n` of the commit that made the task runnable, `cover` the sequence of the run command under which
     it was claimed, `delivery` the delivery count of that command then, `claim` the `n` of that claim, `starts` the
-    claims since the owner's last other commit.
+    claims since the owner's last other commit, `cut_offs` how often a router has handed the task on since then.
     """
 
     phase: str = "none"
@@ -40,6 +40,8 @@ class Head(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     cancel_id: str = ""
     tell: bool = False
     not_apps: tuple[str, ...] = ()
+    cut_offs: int = 0
+    deadline: bool = False
 
 
 class Event(Struct, frozen=True, gc=False):

@@ -4,7 +4,7 @@
     text         text
     reasoning    text
     tool_call    call, tool, arguments
-    tool_result  call, tool, content, failed
+    tool_result  call, tool, content, failed, step
 
 A part of a kind not listed here is kept and shown to no model.
 """
@@ -30,8 +30,9 @@ TOOL_RESULT: Final = "tool_result"
 class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One part of a message; the table above says which fields a kind uses.
 
-    `arguments` is the JSON text as the model wrote it, which may be no valid JSON. `content` is any JSON value. `ext`
-    is what the provider wants back with this part, and means nothing to anybody else.
+    `arguments` is the JSON text as the model wrote it, which may be no valid JSON. `content` is any JSON value; if a
+    step gave it, `step` is that step's key, and a log leaves the value out. `ext` is what the provider wants back with
+    this part, and means nothing to anybody else.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
     arguments: str = ""
     content: Any = None
     failed: bool = False
+    step: str = ""
     ext: dict[str, Any] | None = None
 
 
@@ -72,6 +74,23 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return tuple(part for part in self.parts if part.kind == TOOL_CALL)
 
 
+class Recipe(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a log holds of a model step's prompt: what the step adds to it, and how to put the whole together again.
+
+    The messages are those of the step `after` and its answer, if there is such a step; then the task's input, if
+    `input` says so; then those `added` here: `messages` in all. `definition` is the digest of everything else that the
+    model was asked with, and the name of an object; `prompt` is the digest of the whole.
+    """
+
+    model: str
+    definition: str
+    prompt: str
+    messages: int
+    after: str = ""
+    input: bool = False
+    added: tuple[Message, ...] = ()
+
+
 def user_message(text: str) -> Message:
     """What a user said."""
     return Message(role=USER, parts=(Part(kind=TEXT, text=text),))
@@ -82,6 +101,6 @@ def tool_message(*results: Part) -> Message:
     return Message(role=TOOL, parts=results)
 
 
-def tool_result(call: Part, content: Any, *, failed: bool = False) -> Part:
-    """The result of this tool call."""
-    return Part(kind=TOOL_RESULT, call=call.call, tool=call.tool, content=content, failed=failed)
+def tool_result(call: Part, content: Any, *, failed: bool = False, step: str = "") -> Part:
+    """The result of this tool call; `step` is the key of the step that made it."""
+    return Part(kind=TOOL_RESULT, call=call.call, tool=call.tool, content=content, failed=failed, step=step)

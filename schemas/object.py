@@ -14,6 +14,7 @@ LARGE_BYTES: Final = 256 * 1024
 # What is held in memory at once, whoever sent it.
 MAX_VALUE_BYTES: Final = 64 * 1024 * 1024
 _DIGEST: Final = re.compile(r"sha256-[0-9a-f]{64}")
+_DIGESTS: Final = re.compile(rb"sha256-[0-9a-f]{64}")
 
 
 class ObjectRef(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -37,3 +38,8 @@ def named(hexadecimal: str) -> str:
 def is_digest(text: str) -> bool:
     """Whether this can name an object."""
     return _DIGEST.fullmatch(text) is not None
+
+
+def digests_in(data: bytes) -> frozenset[str]:
+    """Every digest in the bytes of a commit, whatever event it stands in: what it refers to must be kept."""
+    return frozenset([found.decode() for found in _DIGESTS.findall(data)])

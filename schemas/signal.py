@@ -1,10 +1,10 @@
-"""Task signals: requests of a caller to a task, and the router's answer."""
+"""Task signals: requests of a caller to a task, the router's answer, and what is told over core NATS."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from schemas.error import Error
 
@@ -44,3 +44,10 @@ class Broadcast(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     task: str
     reason: str = ""
+
+
+class Told(Struct, frozen=True, kw_only=True):
+    """A commit that its writer has stored at `seq`, for who waits for it: ahead of the log, and never instead."""
+
+    seq: int
+    commit: Raw

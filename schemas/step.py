@@ -58,14 +58,25 @@ class StepProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     fraction: float | None = None
 
 
+class Streamed(Struct, frozen=True):
+    """A part of a model's answer that is text; `chunks` as in `TextAdded`."""
+
+    part: int
+    chunks: tuple[tuple[int, int], ...] = ()
+
+
 class StepCompleted(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The effect has this result, for good; a large one stands at `output_ref`."""
+    """The effect has this result, for good; a large one stands at `output_ref`.
+
+    That of a model step is a message; `streamed` names its parts that are text of the task, as `text.added` is.
+    """
 
     step: str
     attempt: int = 1
     output: Any = None
     usage: Usage | None = None
     output_ref: ObjectRef | None = None
+    streamed: tuple[Streamed, ...] = ()
 
 
 class StepFailed(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -77,7 +88,7 @@ class StepFailed(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TextAdded(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A piece of streamed text, from `offset` (characters) on.
+    """A piece of text that a handler streamed, from `offset` (characters) on.
 
     `chunks` are the pieces as they were streamed: `[milliseconds since the first one, length in characters]`, so that
     a replay can play them at their speed.

@@ -28,6 +28,7 @@ MESSAGE_RECEIVED: Final = "message.received"
 CONTEXT_DECIDED: Final = "context.decided"
 FORKED_FROM: Final = "forked.from"
 
+CUT_OFF: Final = "cut_off"
 TERMINAL: Final = frozenset({COMPLETED, FAILED, CANCELED, REJECTED})
 
 
@@ -103,7 +104,7 @@ class TaskResumed(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TaskReleased(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The owner left in order (drain); another one takes over."""
+    """The owner left in order (drain), or its connection was closed (`cut_off`); another one takes over."""
 
     reason: str = "drain"
 

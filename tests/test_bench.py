@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -49,6 +50,18 @@ W1 flushed submit to result, 1 executor, p50
 W1 flushed submit to result, 1 executor, p99
 W1 flushed tasks, 2 executors
 W1 flushed tasks, 2 executors: CPU
+W2 turns, models of 0 ms
+W2 turns, models of 0 ms: each step
+W2 turns, models of 0 ms: CPU
+W2 turns, models of 0 ms: CPU of tool-runner 0
+W2 one turn, models of 0 ms, p50
+W2 one turn, models of 0 ms, p99
+W2 turns, models of 50 ms
+W2 turns, models of 50 ms: each step
+W2 turns, models of 50 ms: CPU
+W2h turns over HTTP
+W2h turns over HTTP: each step
+W2h turns over HTTP: CPU
 W3 N stream of N calls
 W3 N stream of N calls: messages
 W3 N streams of N calls
@@ -100,10 +113,34 @@ def test_the_quick_benchmark_prints_every_row_and_leaves_nothing_behind(tmp_path
 async def test_a_stage_ends_every_process_it_started(tmp_path: Path) -> None:
     from mesh.bench import stage
 
-    async with stage.mesh(tmp_path, executors=2) as on:
+    async with stage.mesh(tmp_path, executors=2, tool_runners=1) as on:
         pids = [pid for pid in on.pids.values() if pid != os.getpid()]
-        assert len(pids) == 4
+        assert len(pids) == 5
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+
+
+async def test_the_provider_answers_a_conversation_by_whether_a_tool_has_spoken() -> None:
+    """In pieces and two at once, as sockets bring them."""
+    from mesh.bench.app import ANSWER
+    from mesh.bench.provider import Provider
+
+    first, second = b'{"messages":[{"role":"user"}]}', b'{"messages":[{"role":"tool"}]}'
+    requests = b"".join(
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body) for body in (first, second)
+    )
+    async with Provider() as provider:
+        reader, writer = await asyncio.open_connection(*provider.address)
+        for cut in (requests[:10], requests[10:100], requests[100:]):
+            writer.write(cut)
+            await writer.drain()
+        heads, bodies = [], []
+        for _ in range(2):
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+            length = int(re.findall(rb"content-length: (\d+)", heads[-1])[0])
+            bodies.append(await reader.readexactly(length))
+        writer.close()
+    assert b'"tool_calls"' in bodies[0]
+    assert ANSWER.encode() in bodies[1]
 
 
 async def test_an_unknown_workload_is_refused_with_the_known_ones() -> None:

@@ -69,12 +69,12 @@ class Agent:
 
     def record(self) -> AgentRecord:
         """What the registry says of it."""
+        asked = self.model_agent
         return AgentRecord(
-            name=self.name,
-            description=self.description,
-            input_schema=self._input_schema,
-            output_schema=self._output_schema,
-        )
+            name=self.name, description=self.description, input_schema=self._input_schema,
+            output_schema=self._output_schema, model=asked.model if asked else "",
+            tools=tuple(tool.name for tool in asked.tools) if asked else (),
+        )  # fmt: skip
 
 
 class Mesh:
@@ -134,7 +134,8 @@ class Mesh:
         Its input is text, or JSON; its output is the text of the final answer, or a validated `output_type`. The
         limits are those of `ModelAgent`.
 
-        Raises: AppError for a name that is taken, or tools that this app does not have.
+        Raises: AppError for a name that is taken, tools that this app does not have, or an output type or settings that
+        are no JSON.
         """
         for tool in tools:
             if self.tools.get(tool.name) is not tool:
@@ -142,6 +143,10 @@ class Mesh:
         definition = ModelAgent(
             model=model, instructions=instructions, tools=tuple(tools), output_type=output_type, **limits
         )
+        try:
+            definition.definition()
+        except (TypeError, ValueError) as error:
+            raise AppError(f"agent '{name}' cannot be described to a model: {error}") from error
 
         async def handler(ctx: Context, input: Any) -> Any:
             return await definition.answer(ctx, input)

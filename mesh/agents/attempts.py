@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from msgspec import Struct
@@ -36,16 +37,20 @@ class Made(Struct, frozen=True):
 
 
 class Attempt:
-    """A tool while it runs; whoever made it may halt it."""
+    """A tool while it runs; whoever made it may halt it.
+
+    `lost` of the attempts before it are none that the tool's policy counts: nobody knows how they ended.
+    """
 
     def __init__(
-        self, tool: Tool[Any, Any], *, task: str, step: str, number: int, timeout_s: float | None = None
+        self, tool: Tool[Any, Any], *, task: str, step: str, number: int, lost: int = 0, timeout_s: float | None = None
     ) -> None:
         self.over = False
         self._tool = tool
         self._task = task
         self._step = step
         self._number = number
+        self._counted = number - lost
         self._timeout_s = timeout_s or tool.policy.timeout_s
         self._halted = asyncio.Event()
 
@@ -55,11 +60,12 @@ class Attempt:
         self._halted.set()
 
     def context(
-        self, progress: Callable[[str, float | None], Awaitable[None]], secrets: Callable[[str], str | None]
+        self, progress: Callable[[str, float | None], None], secrets: Callable[[str], str | None]
     ) -> ToolContext:
-        """What the tool receives if it asks for it."""
+        """What the tool receives if it asks for it; `progress` is called in the loop of whoever calls this."""
+        told = _Told(progress, asyncio.get_running_loop(), lambda: self.over)
         return ToolContext(
-            task=self._task, step=self._step, attempt=self._number, cancelled=lambda: self.over, progress=progress,
+            task=self._task, step=self._step, attempt=self._number, cancelled=lambda: self.over, progress=told.tell,
             secrets=secrets,
         )  # fmt: skip
 
@@ -80,7 +86,7 @@ class Attempt:
             return self._cut_off() if self._halted.is_set() else self._timed_out()
         if isinstance(value.outcome, Raised):
             failure = value.outcome.error
-            pause_s = next_pause_s(tool.policy, self._number, failure)
+            pause_s = next_pause_s(tool.policy, self._counted, failure)
             return self._failed(error_of(failure, codes.TOOL_FAILED), pause_s=pause_s)
         try:
             output = as_recorded(value.outcome, tool.output_type, f"the result of tool '{tool.name}'")
@@ -134,11 +140,37 @@ class Attempt:
             message=f"tool '{self._tool.name}' did not end within {self._timeout_s:g} s",
             hint=None if policy.idempotent else "it may have had its effect all the same",
         )
-        return self._failed(error, pause_s=next_pause_s(policy, self._number, None) if policy.idempotent else None)
+        return self._failed(error, pause_s=next_pause_s(policy, self._counted, None) if policy.idempotent else None)
 
 
 class _Ended(Struct, frozen=True):
     outcome: Any
+
+
+class _Told:
+    """Progress from any thread, in the loop: only the newest, however fast a thread tells it."""
+
+    def __init__(
+        self, tell: Callable[[str, float | None], None], loop: asyncio.AbstractEventLoop, over: Callable[[], bool]
+    ) -> None:
+        self._tell = tell
+        self._loop = loop
+        self._over = over
+        self._newest: tuple[str, float | None] = ("", None)
+        self._due = False
+
+    def tell(self, message: str, fraction: float | None) -> None:
+        # What is newest is set before it is looked whether it is due, and read after that is unset: none is missed.
+        self._newest = (message, fraction)
+        if not self._due:
+            self._due = True
+            with suppress(RuntimeError):  # the loop has closed: nobody waits for this thread any more
+                self._loop.call_soon_threadsafe(self._pass_on)
+
+    def _pass_on(self) -> None:
+        self._due = False
+        if not self._over():
+            self._tell(*self._newest)
 
 
 def next_pause_s(policy: ToolPolicy, attempt: int, error: BaseException | None) -> float | None:

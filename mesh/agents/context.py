@@ -8,43 +8,47 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import math
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Sequence
 from datetime import datetime
 from functools import cached_property
 from random import Random
-from typing import Any, Final, Self, TypeVar, overload
+from typing import Any, Concatenate, Final, Self, TypeVar, Unpack, overload
 
+import msgspec
 import structlog
 
 from mesh.agents.artifacts import Artifact, Artifacts, check_name, media_type_of, source_of
-from mesh.agents.guard import Raised, Threads, error_of, guard
+from mesh.agents.guard import Threads, guard
+from mesh.agents.history import MAX_TASKS
+from mesh.agents.history import STEP_NAME as HISTORY
 from mesh.agents.model_step import (
     STEP_NAME,
     Answering,
+    Corrections,
     ModelAccess,
     Prompt,
     Reply,
     ToolLike,
-    definition_of,
     message_of,
     messages_of,
-    recipe,
     spec_of,
     until_it_fits,
 )
+from mesh.agents.outcome import outcome_of, value_of
 from mesh.agents.performing import Performing, performing
+from mesh.agents.recipe import Conversations, check_same, definition_of
 from mesh.agents.recorder import Recorder, TaskInfo
 from mesh.agents.replay import Replay
+from mesh.agents.tool_context import ToolContext
 from mesh.agents.tools import P, Tool
-from mesh.agents.values import as_recorded, restore, return_type
+from mesh.agents.values import as_recorded, return_type
 from mesh.errors import (
     InvalidInput,
     ModelNotConfigured,
-    OutcomeUnknown,
     SecretMissing,
     StepFailed,
     TaskCancelled,
-    TooLarge,
 )
 from mesh.log import large, ops
 from mesh.log.journal import Journal
@@ -89,6 +93,7 @@ class Context:
         self._models = models
         self._replay = Replay(journal)
         self._artifacts = Artifacts(journal.artifacts)
+        self._conversations = Conversations(input)
         self._now = journal.at
         self._prefix = ""
         self._timeout_s: float | None = None
@@ -110,7 +115,8 @@ class Context:
     def branch(self, name: str, timeout_s: float | None = None) -> Self:
         """A context for one of several branches that run side by side; its step keys begin with the branch's name.
 
-        `timeout_s` bounds each effect of the branch: one that takes longer ends as `tool_timeout`.
+        Branches of one name are numbered in the order of these calls (`left`, `left#2`): make them before what runs
+        side by side begins. `timeout_s` bounds each effect of the branch: one that takes longer ends as `tool_timeout`.
         """
         _check_text(name, "a branch's name")
         branch = copy.copy(self)
@@ -119,7 +125,7 @@ class Context:
 
     def _enter(self, name: str, timeout_s: float | None) -> None:
         bounds = [one for one in (timeout_s, self._timeout_s) if one is not None]
-        self._prefix, self._timeout_s = f"{self._prefix}{name}/", min(bounds, default=None)
+        self._prefix, self._timeout_s = self._replay.branch(name, self._prefix), min(bounds, default=None)
 
     @overload
     async def step(
@@ -152,6 +158,11 @@ class Context:
         Raises: StepFailed with the recorded error, OutcomeUnknown, Nondeterministic.
         """
         wanted = Step(key=self._key(name), kind="code", name=name, idempotent=idempotent)
+        return await self._perform(wanted, function, args, kwargs)
+
+    async def _perform(
+        self, wanted: Step, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         kind = return_type(function)
         await self._replay.check(wanted)
 
@@ -162,17 +173,35 @@ class Context:
             if isinstance(op, ops.Lease):
                 return await self._recorder.lease()
             assert isinstance(op, ops.Perform)
-            here = Performing(task=self.task.id, step=wanted.key, idempotent=idempotent)
+            here = Performing(task=self.task.id, step=wanted.key, idempotent=wanted.idempotent)
             try:
                 with self._recorder.performing(wanted.key), performing(here):
                     async with asyncio.timeout(self._timeout_s):
                         value = await guard(function, args, kwargs, self._threads)
             except TimeoutError:
                 return self._late(op.step, op.attempt)
-            return _outcome(op, value, kind, f"step '{wanted.key}'")
+            return outcome_of(op, value, kind, f"step '{wanted.key}'")
 
         result = await ops.drive(perform_step(self._journal, wanted), answer)
-        return _value(await self._restored(result), kind)
+        return value_of(await self._restored(result), kind)
+
+    async def history(self, *, max_tasks: int = MAX_TASKS) -> list[Message]:
+        """What was said before in this task's conversation, the oldest first.
+
+        These are the input and the output of each task of the same `context_id` and owner that was accepted before
+        this one and has ended; of more than `max_tasks` those that ended last. Recorded is which tasks were read, not
+        what they said. A task without a context of its own has no past, and nobody is asked.
+
+        Raises: StepFailed (`bus_unavailable`) if no session store answers, UnknownTask if a log is gone.
+        """
+        past = self._recorder.past
+        if past is None or self.task.context_id == self.task.id or max_tasks < 1:
+            return []
+        key = self._key(HISTORY)
+        tasks = await self._perform(Step(key=key, kind="code", name=HISTORY), past.tasks, (max_tasks,), {})
+        messages = await past.messages(tasks)
+        self._conversations.remembered(key, messages)
+        return messages
 
     async def model(
         self,
@@ -184,39 +213,42 @@ class Context:
         output_type: Any = None,
         settings: dict[str, Any] | None = None,
         endpoint: Endpoint = Endpoint(),  # noqa: B008 - it is frozen
+        **corrections: Unpack[Corrections],
     ) -> Reply:
         """Asks a model (`provider:model`) once and returns its recorded answer, whose text was streamed meanwhile.
 
         Tools are only shown to the model; the calls it wants are in the reply. With an `output_type` an answer that
-        does not fit is sent back up to three times, each time as a step of its own.
+        does not fit is sent back up to `max_corrections` (3) times, as long as fewer than `max_tokens` were used; each
+        time is a step of its own. A handler that is called again must ask the same.
 
         *Delivery:* an answer that is in the log is never asked for again; a worker that dies before that is.
         *Cancellation:* the stream to the provider is closed.
 
-        Raises: StepFailed with `model_not_configured`, `model_unavailable` or `model_rejected`; OutputInvalid.
+        Raises: StepFailed with `model_not_configured`, `model_unavailable`, `model_rejected` or `too_large`;
+        OutputInvalid, Nondeterministic.
         """
         spec = None if output_type is None else output_spec(output_type)
         request = ModelRequest(
             model=model, instructions=instructions, messages=messages_of(prompt), output=spec,
             tools=tuple(spec_of(tool) for tool in tools), settings=settings or {}, endpoint=endpoint,
         )  # fmt: skip
-        return await until_it_fits(self._ask, request, output_type)
+        return await until_it_fits(self._ask, request, output_type, **corrections)
 
     async def _ask(self, request: ModelRequest) -> tuple[str, Message]:
         """One model step: its key and the recorded answer."""
         if self._models is None:
             raise ModelNotConfigured("there is no model here", hint="pass models= to what calls this handler")
-        models, key = self._models, self._key(STEP_NAME)
-        known = key in self._journal.results
-        wanted = Step(key=key, kind="model", name=STEP_NAME, input=None if known else recipe(request))
+        models, recorder, key = self._models, self._recorder, self._key(STEP_NAME)
+        asked = self._conversations.asked(request)
+        wanted = Step(key=key, kind="model", name=STEP_NAME, input=msgspec.to_builtins(asked.recipe))
         await self._replay.check(wanted)
-        answering = Answering(self._recorder, key)
-        recorder = self._recorder
+        if recorded := self._journal.requested.get(key):
+            check_same(await large.restore(recorded, recorder.objects), asked.recipe)
+        answering = Answering(recorder, key)
 
         async def answer(op: ops.Op) -> Any:
             if isinstance(op, ops.Commits):
-                *before, end = op.events
-                self._now = await recorder.commit((*before, *answering.added(end.data), end))
+                self._now = await recorder.commit(op.events)
                 return None
             if isinstance(op, ops.Lease):
                 return await recorder.lease()
@@ -224,16 +256,30 @@ class Context:
             await models.definitions.keep(definition_of(request), recorder.objects.put)
             try:
                 with recorder.performing(key):
-                    async with asyncio.timeout(self._timeout_s):
+                    async with asyncio.timeout(self._timeout_s) as bound:
                         return await answering.ask(models.model, request)
             except TimeoutError:
+                if not bound.expired():
+                    raise
                 return self._late(key, answering.attempt)
 
         result = await self._restored(await ops.drive(perform_step(self._journal, wanted), answer))
         if isinstance(result, StepFailedEvent):
             raise StepFailed(result.error)
         self._replay.usages.append(result.usage)
-        return key, message_of(result)
+        message = message_of(result)
+        self._conversations.answered(key, asked, message)
+        return key, message
+
+    # A tool's context comes from its runner: whoever makes a call leaves it out.
+
+    @overload
+    async def tool(
+        self, tool: Tool[Concatenate[ToolContext, P], Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
+
+    @overload
+    async def tool(self, tool: Tool[Concatenate[ToolContext, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
 
     @overload
     async def tool(self, tool: Tool[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
@@ -242,7 +288,7 @@ class Context:
     async def tool(self, tool: Tool[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
 
     @overload
-    async def tool(self, tool: str, arguments: dict[str, Any], /, *, timeout_s: float | None = ...) -> Any: ...
+    async def tool(self, tool: str, arguments: dict[str, Any] = ..., /, *, timeout_s: float | None = ...) -> Any: ...
 
     async def tool(self, tool: Tool[Any, Any] | str, /, *args: Any, **kwargs: Any) -> Any:
         """Has a tool runner make a call, once, and returns its recorded result.
@@ -256,14 +302,32 @@ class Context:
 
         Raises: StepFailed with the recorded error, OutcomeUnknown, InvalidInput for arguments that do not fit.
         """
-        found = self._tools(tool if isinstance(tool, str) else tool.name)
-        timeout_s = kwargs.pop("timeout_s", None) if isinstance(tool, str) else None
-        arguments = found.check(args[0] if args else {}) if isinstance(tool, str) else found.bind(args, kwargs)
-        return await self._call_tool(found, self._key(found.name), arguments, timeout_s)
+        if isinstance(tool, str):
+            return await self._call_by_name(self._tools(tool), *args, **kwargs)
+        found = self._tools(tool.name)
+        arguments = found.bind(args, kwargs)
+        return value_of(await self._call_tool(found, self._key(found.name), arguments, None), found.output_type)
+
+    async def _call_by_name(
+        self, tool: Tool[Any, Any], arguments: dict[str, Any] | None = None, /, *, timeout_s: float | None = None
+    ) -> Any:
+        if timeout_s is not None and not 0 < timeout_s < math.inf:
+            raise InvalidInput(f"the time-out of tool '{tool.name}' is a positive number of seconds, not {timeout_s}")
+        plain = tool.check({} if arguments is None else arguments)
+        return value_of(await self._call_tool(tool, self._key(tool.name), plain, timeout_s), tool.output_type)
+
+    async def make_call(self, tool: Tool[Any, Any], arguments: dict[str, Any]) -> tuple[str, Any]:
+        """Makes a call that a model asked for: the key of its step, and the plain values that its log holds.
+
+        Raises: StepFailed, OutcomeUnknown.
+        """
+        key = self._key(tool.name)
+        result = await self._call_tool(tool, key, arguments, None)
+        return key, value_of(result, Any)
 
     async def _call_tool(
         self, tool: Tool[Any, Any], key: str, arguments: dict[str, Any], timeout_s: float | None
-    ) -> Any:
+    ) -> StepCompleted | StepFailedEvent:
         wanted = Step(key=key, kind="tool", name=tool.name, idempotent=tool.policy.idempotent, input=arguments)
         if self._timeout_s is not None:
             timeout_s = min(self._timeout_s, timeout_s or tool.policy.timeout_s)
@@ -278,8 +342,7 @@ class Context:
             assert isinstance(op, ops.Awaits)
             return await self._recorder.wait(op.step)
 
-        result = await ops.drive(call_step(self._journal, wanted), answer)
-        return _value(await self._restored(result), tool.output_type)
+        return await self._restored(await ops.drive(call_step(self._journal, wanted), answer))
 
     async def _restored(self, result: StepCompleted | StepFailedEvent) -> StepCompleted | StepFailedEvent:
         self._now = self._journal.finished_at.get(result.step, self._now)
@@ -405,7 +468,7 @@ class Context:
 
     def _key(self, name: str) -> str:
         _check_text(name, "a step's name")
-        return self._replay.key(self._prefix + name)
+        return self._replay.key(name, self._prefix)
 
 
 def _check_text(text: str, what: str) -> None:
@@ -415,23 +478,6 @@ def _check_text(text: str, what: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise InvalidInput(f"{what} is no valid Unicode: {error.reason} at character {error.start}") from error
-
-
-def _outcome(op: ops.Perform, value: Any, kind: Any, what: str) -> StepCompleted | StepFailedEvent:
-    if not isinstance(value, Raised):
-        try:
-            return StepCompleted(step=op.step, attempt=op.attempt, output=as_recorded(value, kind, what))
-        except (InvalidInput, TooLarge) as error:
-            value = Raised(error)
-    return StepFailedEvent(step=op.step, attempt=op.attempt, error=error_of(value.error))
-
-
-def _value(result: StepCompleted | StepFailedEvent, kind: Any) -> Any:
-    if isinstance(result, StepCompleted):
-        return restore(result.output, kind)
-    if result.error.code == codes.TOOL_OUTCOME_UNKNOWN:
-        raise OutcomeUnknown(result.error)
-    raise StepFailed(result.error)
 
 
 __all__ = ["Context", "Recorder", "TaskInfo"]

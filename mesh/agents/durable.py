@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from mesh.agents.deltas import Deltas, Source, Spawn
 from mesh.agents.emits import Emits
+from mesh.agents.history import LoggedPast
 from mesh.bus import Observer
 from mesh.errors import MeshError, TaskCancelled, TooLarge
 from mesh.log.driver import Driver
@@ -75,8 +76,9 @@ class Following(Protocol):
         """The newest execution of each model step under this claim."""
         ...
 
-    async def start(self) -> None:
-        """Follows the task's log from now on, so that `hear` is called for what others write."""
+    @property
+    def inbox(self) -> str:
+        """Where the ends of tool calls are told."""
         ...
 
     def fenced(self) -> None:
@@ -107,6 +109,7 @@ class DurableRecorder:
     ) -> None:
         self.emits = Emits(journal.claims, len(journal.text), driver.clock.now)
         self.objects = driver.objects
+        self.past = LoggedPast(driver, journal.accepted, owner.view.first) if journal.accepted else None
         self._owner = owner
         self._driver = driver
         self._lease = lease
@@ -174,7 +177,6 @@ class DurableRecorder:
             self._maybe_idle()
 
     async def call(self, step: Step, timeout_s: float | None, *, again: bool) -> None:
-        await self._following.start()
         view = self._owner.view
         if self._owner.out or self.cancelled:
             # What this worker has seen since it lost the task may hold the start of the call that the new owner made.
@@ -182,7 +184,7 @@ class DurableRecorder:
         body = Call(
             v=VERSION, task=view.task, root=root_of(view.task), first=view.first, last=view.seq, n=view.n,
             head=view.head, step=step.key, tool=step.name, arguments=step.input, timeout_s=timeout_s,
-            again=again,
+            again=again, reply=self._following.inbox,
         )  # fmt: skip
         await self._driver.answer(Publish((Message(subject=self._driver.names.call(self._following.pool), body=body),)))
         self._owed.discard(step.key)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 import msgspec
 from msgspec import Struct
 
-from mesh.agents.model_step import Reply, definition_of
+from mesh.agents.history import MAX_TASKS, in_words
+from mesh.agents.model_step import MAX_CORRECTIONS, Reply
+from mesh.agents.recipe import definition_of
 from mesh.agents.tools import Tool
-from mesh.errors import InvalidInput, LimitExceeded, OutcomeUnknown, StepFailed
+from mesh.errors import InvalidInput, LimitExceeded, OutcomeUnknown, StepFailed, TooLarge
 from mesh.models.api import Endpoint, ModelRequest
 from mesh.models.output import output_spec
 from mesh.models.usage import total_usage
@@ -31,6 +33,7 @@ class Limits(TypedDict, total=False):
     max_steps: int
     max_tool_calls: int
     max_tokens: int | None
+    max_history: int
     settings: dict[str, Any] | None
     endpoint: Endpoint
     description: str
@@ -40,7 +43,8 @@ class ModelAgent(Struct, frozen=True, kw_only=True):
     """A model with instructions and tools; calling it with a context and an input is its handler.
 
     `max_steps` counts answers of the model, `max_tool_calls` the calls it asked for, `max_tokens` what the task used in
-    all; past them the task fails with `limit_exceeded`. `settings` are those of the model layer.
+    all; past them the task fails with `limit_exceeded`. `max_history` counts the tasks of the same conversation whose
+    messages the model sees before the input. `settings` are those of the model layer.
     """
 
     model: str
@@ -50,6 +54,7 @@ class ModelAgent(Struct, frozen=True, kw_only=True):
     max_steps: int = 16
     max_tool_calls: int = 50
     max_tokens: int | None = None
+    max_history: int = MAX_TASKS
     settings: dict[str, Any] | None = None
     endpoint: Endpoint = Endpoint()
     description: str = ""
@@ -65,14 +70,15 @@ class ModelAgent(Struct, frozen=True, kw_only=True):
 
     async def answer(self, ctx: Context, input: Any) -> Any:
         """The conversation from the input to the answer; raises LimitExceeded, StepFailed, OutputInvalid."""
-        messages = [user_message(input if isinstance(input, str) else msgspec.json.encode(input).decode())]
+        messages = [*await ctx.history(max_tasks=self.max_history), user_message(in_words(input))]
         tools = {tool.name: tool for tool in self.tools}
         used: list[Usage | None] = []
         steps = calls = 0
         while True:
             reply = await ctx.model(
                 self.model, messages, instructions=self.instructions, tools=self.tools, output_type=self.output_type,
-                settings=self.settings, endpoint=self.endpoint,
+                settings=self.settings, endpoint=self.endpoint, max_tokens=self._tokens_left(total_usage(used)),
+                max_corrections=min(MAX_CORRECTIONS, self.max_steps - steps - 1),
             )  # fmt: skip
             messages += reply.messages
             used.append(reply.usage)
@@ -93,13 +99,17 @@ class ModelAgent(Struct, frozen=True, kw_only=True):
 
     def _check(self, steps: int, calls: int, usage: Usage) -> None:
         """Whether the model may go on; it has not answered yet."""
-        tokens = usage.input_tokens + usage.output_tokens
         if steps >= self.max_steps:
             raise LimitExceeded(f"no answer after {steps} model steps", hint="raise max_steps, or look at its calls")
         if calls >= self.max_tool_calls:
             raise LimitExceeded(f"no answer after {calls} tool calls", hint="raise max_tool_calls")
-        if self.max_tokens is not None and tokens >= self.max_tokens:
+        left = self._tokens_left(usage)
+        if left is not None and left <= 0:
+            tokens = usage.input_tokens + usage.output_tokens
             raise LimitExceeded(f"no answer after {tokens} tokens", hint="raise max_tokens")
+
+    def _tokens_left(self, usage: Usage) -> int | None:
+        return None if self.max_tokens is None else self.max_tokens - usage.input_tokens - usage.output_tokens
 
 
 async def _make(ctx: Context, reply: Reply, tools: Mapping[str, Tool[Any, Any]], allowed: int) -> list[Part]:
@@ -124,10 +134,10 @@ async def _call(ctx: Context, step: str, call: Part, tools: Mapping[str, Tool[An
         return tool_result(call, f"There is no tool {call.tool!r}; the tools are: {there}.", failed=True)
     try:
         arguments = tool.check(msgspec.json.decode(call.arguments or "{}"))
-        value = await ctx.branch(f"{step}/{_short(call.call)}").tool(tool.name, arguments)
+        key, value = await ctx.branch(f"{step}/{_short(call.call)}").make_call(tool, arguments)
     except (msgspec.DecodeError, RecursionError) as error:
         return tool_result(call, f"The arguments are no JSON: {error}.", failed=True)
-    except InvalidInput as error:
+    except (InvalidInput, TooLarge) as error:
         return tool_result(call, f"The arguments do not fit: {error}.", failed=True)
     except OutcomeUnknown as error:
         if tool.policy.on_unknown == "fail":
@@ -135,7 +145,7 @@ async def _call(ctx: Context, step: str, call: Part, tools: Mapping[str, Tool[An
         return tool_result(call, f"Nobody knows whether this call took effect: {error}.", failed=True)
     except StepFailed as error:
         return tool_result(call, str(error), failed=True)
-    return tool_result(call, msgspec.to_builtins(value))
+    return tool_result(call, value, step=key)
 
 
 def _short(call: str) -> str:

@@ -1,29 +1,30 @@
 """A model step: what it asks, its pieces on their way, and what the log keeps of it.
 
-The log keeps what the step adds: the answer, and its text with the time of each piece. It never keeps the prompt, only
-its digest and how to put it together again, so that a long conversation grows by its answers alone.
+The log keeps what the step adds: the answer, and the time of each piece of its text; of the prompt only its recipe.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, Final, Protocol
+from itertools import count
+from typing import Any, Final, Protocol, TypedDict
 
 import msgspec
 from msgspec import Struct
 
 from mesh.agents.deltas import Source, Teller
+from mesh.agents.pace import Pace
 from mesh.agents.tools import Tool
-from mesh.errors import ModelNotConfigured, ModelRejected, ModelUnavailable, OutputInvalid
+from mesh.errors import ModelNotConfigured, ModelRejected, ModelUnavailable, OutputInvalid, TooLarge
 from mesh.models.api import Model, ModelAnswer, ModelDelta, ModelRequest, ModelRetry, OutputSpec, ToolSpec
 from mesh.models.output import correction, output_of, read_output
 from mesh.models.usage import total_usage
+from schemas.delta import MAX_DELTA_CHARS
 from schemas.envelope import Event, event
-from schemas.message import TEXT, TOOL, Message, Part, tool_result, user_message
-from schemas.object import digest_of
-from schemas.step import StepCompleted, StepFailed, StepProgress, TextAdded
+from schemas.message import TEXT, TOOL, TOOL_CALL, Message, Part, tool_result, user_message
+from schemas.object import MAX_VALUE_BYTES, digest_of
+from schemas.step import StepCompleted, StepFailed, StepProgress, Streamed
 from schemas.task import Usage
 
 STEP_NAME: Final = "model"
@@ -32,7 +33,6 @@ NOT_RUN: Final = "This call was not made: the answer came with it. Call again if
 Prompt = str | Message | Sequence[Message]
 ToolLike = Tool[Any, Any] | ToolSpec
 Ask = Callable[[ModelRequest], Awaitable[tuple[str, Message]]]
-_sorted = msgspec.json.Encoder(order="deterministic")
 
 
 class Reply(Struct, frozen=True, kw_only=True):
@@ -83,9 +83,8 @@ class Answering:
     def _begin(self) -> None:
         self.attempt = self._recorder.attempt(self._step)
         self._tellers: dict[int, Teller] = {}
-        self._told: dict[int, int] = {}
-        self._chunks: dict[int, list[tuple[int, int]]] = {}
-        self._began: dict[int, float] = {}
+        self._paces: dict[int, Pace] = {}
+        self._length = 0
 
     async def ask(self, model: Model, request: ModelRequest) -> StepCompleted | StepFailed:
         """Asks, and says what came of it; a cancellation closes the stream."""
@@ -98,38 +97,23 @@ class Answering:
                         await self._retry(one)
                     else:
                         return await self._complete(one)
-        except (ModelNotConfigured, ModelUnavailable, ModelRejected) as error:
+        except (ModelNotConfigured, ModelUnavailable, ModelRejected, TooLarge) as error:
             return StepFailed(step=self._step, attempt=self.attempt, error=error.to_error())
         raise AssertionError("a model ends with an answer or an error")
-
-    def added(self, outcome: StepCompleted | StepFailed) -> tuple[Event, ...]:
-        """The text that the log holds before the step's end."""
-        if isinstance(outcome, StepFailed):
-            return ()
-        message = message_of(outcome)
-        texts = [(number, part.text) for number, part in enumerate(message.parts) if part.kind == TEXT and part.text]
-        return tuple(
-            event(
-                TextAdded(
-                    text=text, offset=0, attempt=self.attempt, step=self._step, part=number,
-                    chunks=tuple(self._chunks.get(number, ())),
-                )
-            )
-            for number, text in texts
-        )  # fmt: skip
 
     async def _tell(self, delta: ModelDelta) -> None:
         if not delta.text:
             return
-        number, now = delta.part, time.monotonic()
+        number = delta.part
         if number not in self._tellers:
             source = Source(step=self._step, part=number, kind=delta.kind, attempt=self.attempt)
-            self._tellers[number] = self._recorder.teller(source)
-            self._told[number], self._began[number], self._chunks[number] = 0, now, []
-        self._chunks[number].append((int((now - self._began[number]) * 1000), len(delta.text)))
-        offset = self._told[number]
-        self._told[number] += len(delta.text)
-        await self._tellers[number].tell(delta.text, offset)
+            self._tellers[number], self._paces[number] = self._recorder.teller(source), Pace()
+        offset = self._paces[number].length
+        self._paces[number].add(len(delta.text))
+        self._length += len(delta.text)
+        _check_length(self._length)
+        for begin in range(0, len(delta.text), MAX_DELTA_CHARS):
+            await self._tellers[number].tell(delta.text[begin : begin + MAX_DELTA_CHARS], offset + begin)
 
     async def _retry(self, retry: ModelRetry) -> None:
         message = f"attempt {retry.attempt} in {retry.wait_s:.1f} s: {retry.reason}"
@@ -139,10 +123,16 @@ class Answering:
     async def _complete(self, answer: ModelAnswer) -> StepCompleted:
         for teller in self._tellers.values():
             await teller.flush()
-        message = answer.message
+        message = with_distinct_calls(answer.message)
+        _check_length(len(msgspec.json.encode(message)))
         return StepCompleted(
-            step=self._step, attempt=self.attempt, output=msgspec.to_builtins(message), usage=message.usage
-        )
+            step=self._step, attempt=self.attempt, output=msgspec.to_builtins(message), usage=message.usage,
+            streamed=tuple(
+                Streamed(number, self._paces[number].chunks if number in self._paces else ())
+                for number, part in enumerate(message.parts)
+                if part.kind == TEXT and part.text
+            ),
+        )  # fmt: skip
 
 
 class Definitions:
@@ -168,12 +158,21 @@ class ModelAccess:
         self.definitions = Definitions()
 
 
-async def until_it_fits(ask: Ask, request: ModelRequest, output_type: Any) -> Reply:
+class Corrections(TypedDict, total=False):
+    """How often an answer that does not fit is sent back; see `Context.model`."""
+
+    max_corrections: int
+    max_tokens: int | None
+
+
+async def until_it_fits(
+    ask: Ask, request: ModelRequest, output_type: Any, *, max_corrections: int = MAX_CORRECTIONS,
+    max_tokens: int | None = None,
+) -> Reply:  # fmt: skip
     """Asks, and sends back what does not fit the type; raises OutputInvalid after the last correction."""
     added: list[Message] = []
     used: list[Usage | None] = []
-    problem = ""
-    for _ in range(MAX_CORRECTIONS + 1):
+    while True:
         key, message = await ask(msgspec.structs.replace(request, messages=(*request.messages, *added)))
         added.append(message)
         used.append(message.usage)
@@ -187,23 +186,10 @@ async def until_it_fits(ask: Ask, request: ModelRequest, output_type: Any) -> Re
             return msgspec.structs.replace(reply, output=read_output(text, output_type, spec))
         except msgspec.DecodeError as error:
             problem = str(error)
+        spent = reply.usage.input_tokens + reply.usage.output_tokens
+        if len(used) > max_corrections or (max_tokens is not None and spent >= max_tokens):
+            raise OutputInvalid(f"the model's answer did not fit after {len(used) - 1} corrections: {problem}")
         added.append(corrected(message, spec, problem))
-    raise OutputInvalid(f"the model's answer did not fit after {MAX_CORRECTIONS} corrections: {problem}")
-
-
-def definition_of(request: ModelRequest) -> bytes:
-    """What stays the same over a conversation: everything but its messages."""
-    return _sorted.encode(msgspec.structs.replace(request, messages=()))
-
-
-def recipe(request: ModelRequest) -> dict[str, Any]:
-    """What the log holds instead of the prompt: its digest, its definition's, and which messages it took."""
-    return {
-        "model": request.model,
-        "definition": digest_of(definition_of(request)),
-        "messages": [0, len(request.messages)],
-        "prompt": digest_of(_sorted.encode(request)),
-    }
 
 
 def messages_of(prompt: Prompt) -> tuple[Message, ...]:
@@ -221,6 +207,30 @@ def spec_of(tool: ToolLike) -> ToolSpec:
 def message_of(outcome: StepCompleted) -> Message:
     """The answer that a model step recorded."""
     return msgspec.convert(outcome.output, Message)
+
+
+def with_distinct_calls(message: Message) -> Message:
+    """The message with a different id for each of its tool calls, whatever the provider sent.
+
+    A call's id is a part of its step's key, and how its result finds it.
+    """
+    ids = [part.call for part in message.calls]
+    if all(ids) and len(set(ids)) == len(ids):
+        return message
+    taken, parts = {"", *ids}, list[Part]()
+    for part in message.parts:
+        if part.kind == TOOL_CALL and (not part.call or any(part.call == before.call for before in parts)):
+            number = next(n for n in count(2) if f"{part.call or 'call'}-{n}" not in taken)
+            parts.append(msgspec.structs.replace(part, call=f"{part.call or 'call'}-{number}"))
+            taken.add(parts[-1].call)
+        else:
+            parts.append(part)
+    return msgspec.structs.replace(message, parts=tuple(parts))
+
+
+def _check_length(length: int) -> None:
+    if length > MAX_VALUE_BYTES:
+        raise TooLarge(f"the model's answer is over the limit of {MAX_VALUE_BYTES} bytes")
 
 
 def corrected(message: Message, spec: OutputSpec, problem: str) -> Message:

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from mesh.agents.deltas import Source, Teller
 from mesh.agents.emits import Emits
+from mesh.agents.history import Past
 from mesh.log import large
 from mesh.log.steps import Step
 from schemas.envelope import Event
@@ -35,6 +36,11 @@ class Recorder(Protocol):
     @property
     def objects(self) -> large.Objects:
         """Where bodies are kept by digest."""
+        ...
+
+    @property
+    def past(self) -> Past | None:
+        """What was said before the task in its conversation; None where there is no conversation."""
         ...
 
     @property

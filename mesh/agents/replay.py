@@ -26,7 +26,7 @@ class Replay:
         self.skip_events = journal.events
         self.usages: list[Usage | None] = []
         self._requested = journal.requested
-        self._occurrences: dict[str, int] = {}
+        self._occurrences: dict[tuple[str, str], int] = {}
         self._seen: list[str] = []
         self._unasked = set(journal.requested)
         self._caught_up = asyncio.Event()
@@ -37,13 +37,20 @@ class Replay:
         """Whether what comes now is new."""
         return self._caught_up.is_set()
 
-    def key(self, name: str) -> str:
-        """The key of the next step of this name; raises InvalidInput."""
-        if not 0 < len(name) <= MAX_STEP_NAME or "\x00" in name:
-            raise InvalidInput(f"a step's name, with that of its branch, is 1 to {MAX_STEP_NAME} characters of text")
-        count = self._occurrences[name] = self._occurrences.get(name, 0) + 1
-        escaped = name.replace("#", "##")  # so that no name looks like a second occurrence of another
-        return escaped if count == 1 else f"{escaped}#{count}"
+    def key(self, name: str, prefix: str = "") -> str:
+        """The key of the next step of this name, in the branch of this prefix; raises InvalidInput."""
+        return self._numbered(name, prefix, "a step")
+
+    def branch(self, name: str, prefix: str = "") -> str:
+        """The prefix of the next branch of this name, in the branch of that prefix; raises InvalidInput."""
+        return self._numbered(name, prefix, "a branch") + "/"
+
+    def _numbered(self, name: str, prefix: str, what: str) -> str:
+        if not name or len(prefix) + len(name) > MAX_STEP_NAME or "\x00" in name:
+            raise InvalidInput(f"the name of {what}, with those it is in, is 1 to {MAX_STEP_NAME} characters of text")
+        full = prefix + name.replace("#", "##")  # so that no name looks like a second occurrence of another
+        count = self._occurrences[what, full] = self._occurrences.get((what, full), 0) + 1
+        return full if count == 1 else f"{full}#{count}"
 
     async def check(self, wanted: Step) -> None:
         """A new step may come only when every recorded one has been asked for again.

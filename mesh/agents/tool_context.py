@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
-from msgspec import Struct
 
+from mesh.agents.programs import Finished, execute
 from mesh.errors import InvalidInput, SecretMissing, TaskCancelled
 
-KILL_AFTER_S: Final = 2.0
 MAX_PROGRESS_CHARS: Final = 2000
-
-
-class Finished(Struct, frozen=True):
-    """A subprocess that ended; what it printed is bytes."""
-
-    exit_code: int
-    stdout: bytes
-    stderr: bytes
 
 
 class ToolContext:
@@ -39,7 +26,7 @@ class ToolContext:
         step: str,
         attempt: int,
         cancelled: Callable[[], bool],
-        progress: Callable[[str, float | None], Awaitable[None]],
+        progress: Callable[[str, float | None], None],
         secrets: Callable[[str], str | None],
     ) -> None:
         self.task = task
@@ -51,10 +38,10 @@ class ToolContext:
         self._progress = progress
         self._secrets = secrets
 
-    async def emit_progress(self, message: str = "", fraction: float | None = None) -> None:
+    def progress(self, message: str = "", fraction: float | None = None) -> None:
         """Says how far the call has come; whoever tails the task sees the newest, at most twice a second.
 
-        It is told as well as can be and never waited for; `fraction` is 0 to 1.
+        It may be called from any thread; it is told as well as can be and never waited for. `fraction` is 0 to 1.
 
         Raises: InvalidInput.
         """
@@ -62,7 +49,7 @@ class ToolContext:
             raise InvalidInput(f"a fraction is a number from 0 to 1, not {fraction!r}")
         if not isinstance(message, str):
             raise InvalidInput(f"the message is no text but {type(message).__name__}")
-        await self._progress(message[:MAX_PROGRESS_CHARS].encode(errors="backslashreplace").decode(), fraction)
+        self._progress(message[:MAX_PROGRESS_CHARS].encode(errors="backslashreplace").decode(), fraction)
 
     def check_cancelled(self) -> None:
         """Raises TaskCancelled if the task has been asked to stop; for loops in threads."""
@@ -81,37 +68,10 @@ class ToolContext:
         return value
 
     async def execute(self, command: Sequence[str], *, input: bytes = b"") -> Finished:
-        """Runs a program and waits for it; it and all it started die with a cancel or a time-out.
+        """Runs a program and waits for it; it and all it started die with a cancel, a time-out, or the tool runner.
 
-        Raises: FileNotFoundError, PermissionError as the system says.
+        Only what leaves the program's process group on purpose, as a daemon does, is not found again.
+
+        Raises: FileNotFoundError for a program that is not there, or may not be executed.
         """
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-        try:
-            stdout, stderr = await process.communicate(input)
-        except BaseException:
-            await _end(process)
-            raise
-        return Finished(process.returncode or 0, stdout, stderr)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Asks the process group to end, and kills what is left of it: a grandchild may have stayed."""
-    _signal_group(process.pid, signal.SIGTERM)
-    try:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(KILL_AFTER_S):
-                await process.wait()
-    finally:
-        _signal_group(process.pid, signal.SIGKILL)
-    await process.wait()
-
-
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(pid, number)
+        return await execute(command, input)

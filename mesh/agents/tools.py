@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import math
 from collections.abc import Callable
-from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar, get_type_hints
+from functools import cached_property
+from typing import Annotated, Any, Final, Generic, Literal, ParamSpec, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Struct
 
-from mesh.agents.values import schema_of
+from mesh.agents.values import as_recorded, restore, schema_of
 from mesh.errors import AppError, InvalidInput
 from mesh.models.api import ToolSpec
 from mesh.models.schema import flat_schema
@@ -25,8 +28,10 @@ NO_DEFAULT: Final = inspect.Parameter.empty
 class ToolPolicy(Struct, frozen=True, kw_only=True):
     """How a tool may be made to run.
 
-    `timeout_s` bounds one attempt; `max_attempts` counts attempts after failures the tool reported; a tool that is not
-    `idempotent` is never repeated after its runner died; `max_concurrent` bounds calls at once in one runner.
+    `timeout_s` bounds one attempt. A failure that the tool reports is tried again up to `max_attempts` in all, after
+    `backoff_s`, doubled each time, or the longer time that a `retry_after_s` of the exception asks for (`ToolFailed`
+    has one). A tool that is not `idempotent` is never repeated after its runner died or its time was up;
+    `max_concurrent` bounds calls at once in one runner.
     """
 
     idempotent: bool = False
@@ -35,6 +40,16 @@ class ToolPolicy(Struct, frozen=True, kw_only=True):
     backoff_s: float = 0.5
     max_concurrent: int | None = None
     on_unknown: OnUnknown = "fail"
+
+    def __post_init__(self) -> None:
+        for name, least in (("timeout_s", math.ulp(0.0)), ("backoff_s", 0.0), ("max_attempts", 1)):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and least <= value < math.inf):
+                raise AppError(f"{name} of a tool must be {'at least 1' if least == 1 else 'seconds'}, not {value!r}")
+        if self.max_concurrent is not None and self.max_concurrent < 1:
+            raise AppError(f"max_concurrent of a tool must be at least 1, not {self.max_concurrent!r}")
+        if self.on_unknown not in get_args(OnUnknown):
+            raise AppError(f"on_unknown of a tool is one of {get_args(OnUnknown)}, not {self.on_unknown!r}")
 
 
 class Tool(Generic[P, T]):
@@ -50,8 +65,8 @@ class Tool(Generic[P, T]):
         self.description = (inspect.getdoc(function) or "").strip()
         try:
             hints = get_type_hints(function, include_extras=True)
-        except NameError as error:
-            raise AppError(f"{where} has an annotation that cannot be read: {error}") from error
+        except (NameError, TypeError) as error:
+            raise AppError(f"{where} has annotations that cannot be read: {error}") from error
         self.takes_context = ""
         self._arguments = _arguments(self, where, hints)
         self.output_type: Any = hints.get("return", Any)
@@ -77,31 +92,32 @@ class Tool(Generic[P, T]):
         return self.check({**given, **kwargs})
 
     def check(self, arguments: Any) -> dict[str, Any]:
-        """Arguments by name, checked against the signature; raises InvalidInput with the field's path."""
-        try:
-            plain: dict[str, Any] = msgspec.to_builtins(arguments, str_keys=True)
-            msgspec.convert(plain, self._arguments)
-        except (msgspec.ValidationError, TypeError) as error:
-            raise InvalidInput(f"tool '{self.name}': {error}") from error
+        """Arguments by name as plain JSON values; raises InvalidInput with the field's path, and TooLarge."""
+        plain: dict[str, Any] = as_recorded(arguments, self._arguments, f"what tool '{self.name}' is called with")
         return plain
 
     def read(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Recorded arguments as the function's annotations want them; raises InvalidInput."""
         try:
-            typed = msgspec.convert(arguments, self._arguments)
+            typed = restore(arguments, self._arguments)
         except msgspec.ValidationError as error:
             raise InvalidInput(f"tool '{self.name}': {error}") from error
         return {name: getattr(typed, name) for name in self._arguments.__struct_fields__}
 
     def spec(self) -> ToolSpec:
         """What a model sees of it."""
+        return self._spec
+
+    @cached_property
+    def _spec(self) -> ToolSpec:
         return ToolSpec(name=self.name, description=self.description, schema=flat_schema(self._arguments))
 
     def record(self) -> ToolRecord:
         """What the registry says of it."""
         return ToolRecord(
             name=self.name, description=self.description, input_schema=self._schema,
-            idempotent=self.policy.idempotent, on_unknown=self.policy.on_unknown,
+            idempotent=self.policy.idempotent, on_unknown=self.policy.on_unknown, timeout_s=self.policy.timeout_s,
+            max_attempts=self.policy.max_attempts, max_concurrent=self.policy.max_concurrent,
         )  # fmt: skip
 
 
@@ -110,22 +126,25 @@ def _arguments(tool: Tool[Any, Any], where: str, hints: dict[str, Any]) -> type[
 
     fields: list[Any] = []
     for name, parameter in inspect.signature(tool.function).parameters.items():
-        if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
-            raise AppError(f"{where} takes *{name}", hint="name every argument: a model must know them")
-        kind = hints.get(name, Any)
-        if kind is ToolContext:
+        if parameter.kind not in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
+            raise AppError(f"{where} cannot be given `{parameter}` by name", hint="a model names every argument")
+        if name not in hints:
+            raise AppError(f"{where} does not say what its argument `{name}` is", hint=f"annotate it: `{name}: str`")
+        if hints[name] is ToolContext:
             tool.takes_context = name
         elif parameter.default is NO_DEFAULT:
-            fields.append((name, kind))
+            fields.append((name, hints[name]))
         else:
-            fields.append((name, kind, _default(parameter.default)))
+            fields.append((name, *_with_default(hints[name], parameter.default)))
     try:
         return msgspec.defstruct(tool.name.replace("-", "_"), fields, kw_only=True, forbid_unknown_fields=True)
     except (TypeError, ValueError) as error:
         raise AppError(f"{where}: {error}") from error
 
 
-def _default(value: Any) -> Any:
-    if isinstance(value, list | dict | set):
-        return msgspec.field(default_factory=lambda: type(value)(value))
-    return value
+def _with_default(kind: Any, value: Any) -> tuple[Any, Any]:
+    """A mutable default is new for each call, and the schema shows it all the same."""
+    if not isinstance(value, list | dict | set):
+        return kind, value
+    shown = msgspec.Meta(extra_json_schema={"default": msgspec.to_builtins(value, str_keys=True)})
+    return Annotated[kind, shown], msgspec.field(default_factory=lambda: copy.deepcopy(value))

@@ -84,7 +84,7 @@ def describe(kind: Any) -> str:
 
 def _convert(plain: Any, kind: Any) -> Any:
     try:
-        return msgspec.convert(plain, kind)
+        return msgspec.convert(plain, kind, str_keys=True)
     except (msgspec.ValidationError, RecursionError):
         raise
     except Exception as error:  # a dataclass's own __post_init__ may raise anything

@@ -1,4 +1,4 @@
-"""The agents that the benchmark runs."""
+"""The agents that the benchmark runs, and their tool."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ from msgspec import Struct
 
 from mesh.agents.app import Mesh
 from mesh.agents.context import Context
+from mesh.agents.model_agent import ModelAgent
+from mesh.models.api import Endpoint
+from mesh.models.scripted import Call, Reply, in_turn
 
 STAMP_CHARS: Final = 18
+TOOL: Final = "price"
+TOOL_INPUT: Final = {"sku": "A1"}
+ANSWER: Final = "3.00€"
+SLOW_S: Final = 0.05
 app = Mesh("bench", version="1")
 
 
@@ -67,6 +74,30 @@ async def steps(ctx: Context, count: int) -> None:
     """Makes a log: two events for each step, in one commit."""
     for index in range(count):
         await ctx.step("step", _number, index)
+
+
+@app.tool(name=TOOL)
+async def price(sku: str) -> float:
+    """The price of one item in EUR."""
+    return 3.0
+
+
+def _script(name: str, answer_s: float) -> str:
+    """A model that takes as long over each of its two answers, a call of the tool and a text; each is one piece."""
+    call, answer = Reply(calls=(Call(TOOL, TOOL_INPUT),), pause_s=answer_s), Reply(text=ANSWER, pause_s=answer_s)
+    return app.scripted_model(name, in_turn(call, answer))
+
+
+app.model_agent("turn", model=_script("prompt", 0.0), tools=[price])
+app.model_agent("slow_turn", model=_script("slow", SLOW_S), tools=[price])
+
+
+@app.agent
+async def http_turn(ctx: Context, url: str) -> str:
+    """As `turn`, with the provider at this URL; no model agent, so that nobody else imports a provider's code."""
+    asking = ModelAgent(model="openai-chat:bench", tools=(price,), endpoint=Endpoint(base_url=url))
+    answer: str = await asking.answer(ctx, "What does A1 cost?")
+    return answer
 
 
 async def _number(index: int) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-WORKLOADS: Final = ("broker", "w1", "w3", "w4", "w6")
+WORKLOADS: Final = ("broker", "w1", "w2", "w2h", "w3", "w4", "w6")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +19,8 @@ class Amounts:
     flushed_tasks: int = 3_000
     in_flight: int = 200
     latencies: int = 500
+    turns: int = 3_000
+    turns_in_flight: int = 100
     core_messages: int = 200_000
     appends: int = 20_000
     appends_in_turn: int = 2_000
@@ -38,6 +40,8 @@ QUICK: Final = Amounts(
     flushed_tasks=20,
     in_flight=10,
     latencies=10,
+    turns=20,
+    turns_in_flight=10,
     core_messages=500,
     appends=200,
     appends_in_turn=20,

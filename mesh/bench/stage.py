@@ -18,9 +18,11 @@ from mesh.client import Client
 from mesh.errors import ServerError
 from mesh.server import EmbeddedServer
 from mesh.subjects import Subjects
+from mesh.testing.cluster import Cluster
 
 DEFAULT: Final = "dev"
 FLUSHED: Final = "single"
+CLUSTER: Final = "cluster"
 _START_S: Final = 30.0
 _STOP_S: Final = 15.0
 
@@ -49,29 +51,45 @@ async def broker(store: Path | None, durability: str) -> AsyncIterator[EmbeddedS
 
 
 @asynccontextmanager
-async def mesh(store: Path | None, *, durability: str = DEFAULT, executors: int = 1) -> AsyncIterator[Stage]:
-    """A whole mesh: broker, one router, executors; the client is this process."""
-    async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(broker(store, durability))
-        pids = {"broker": server.pid or 0, "client": os.getpid()}
-        services = ["router"] + ["executor"] * executors
-        for number, service in enumerate(services):
-            process = await stack.enter_async_context(_worker(service, server.url))
-            pids[f"{service} {number}" if service == "executor" else service] = process.pid
-        client = await stack.enter_async_context(Client.connect(server.url, timeout_s=30.0))
-        bus = await Bus.connect(server.url, name="bench")
-        stack.push_async_callback(bus.aclose)
-        yield Stage(url=server.url, names=Subjects(), bus=bus, client=client, pids=pids)
+async def _brokers(store: Path | None, durability: str) -> AsyncIterator[tuple[str, dict[str, int]]]:
+    """The URL and the processes of one broker, or of a cluster of three."""
+    if durability != CLUSTER:
+        async with broker(store, durability) as server:
+            yield server.url, {"broker": server.pid or 0}
+        return
+    with tempfile.TemporaryDirectory(prefix="mesh-bench-", dir=store, ignore_cleanup_errors=True) as folder:
+        async with Cluster(Path(folder)) as cluster:
+            yield cluster.url, {f"broker {number}": node.pid or 0 for number, node in enumerate(cluster.nodes, 1)}
 
 
 @asynccontextmanager
-async def _worker(service: str, url: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def mesh(
+    store: Path | None, *, durability: str = DEFAULT, executors: int = 1, tool_runners: int = 0
+) -> AsyncIterator[Stage]:
+    """A whole mesh: broker, one router, executors, tool runners; the client is this process."""
+    async with AsyncExitStack() as stack:
+        url, pids = await stack.enter_async_context(_brokers(store, durability))
+        pids["client"] = os.getpid()
+        services = {"router": 1, "executor": executors, "tool-runner": tool_runners}
+        for service, count in services.items():
+            for number in range(count):
+                process = await stack.enter_async_context(_worker(service, url, durability))
+                pids[service if service == "router" else f"{service} {number}"] = process.pid
+        client = await stack.enter_async_context(Client.connect(url, timeout_s=30.0))
+        bus = await Bus.connect(url, name="bench")
+        stack.push_async_callback(bus.aclose)
+        yield Stage(url=url, names=Subjects(), bus=bus, client=client, pids=pids)
+
+
+@asynccontextmanager
+async def _worker(service: str, url: str, durability: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "mesh.bench.worker",
         service,
         url,
+        durability,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Final
 
-from mesh.bench import broker, cancels, reading, stage, tasks, text
+from mesh.bench import broker, cancels, reading, stage, tasks, text, turns
 from mesh.bench.options import WORKLOADS, BenchOptions
 from mesh.bench.report import Report, Row
 from mesh.bus import Bus
@@ -63,6 +63,10 @@ def _measures(options: BenchOptions) -> Iterator[tuple[str, str, Measure]]:
                 f"W1 tasks, executors: {executors}{said}",
                 partial(tasks.measure, store, amounts, durability, executors),
             )
+    on_three = partial(tasks.measure, store, amounts, stage.CLUSTER, 1)
+    yield "w1", "W1 tasks, a cluster of three servers, every write flushed", on_three
+    yield "w2", "W2 turns of an agent", partial(turns.measure, store, amounts)
+    yield "w2h", "W2h turns over HTTP", partial(turns.measure_http, store, amounts)
     yield "w3", "W3 streamed text", partial(text.measure, store, amounts)
     yield "w4", "W4 cancel", partial(cancels.measure, store, amounts)
     yield "w6", "W6 reading back", partial(reading.measure, store, amounts)

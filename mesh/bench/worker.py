@@ -1,4 +1,4 @@
-"""One service as a process of the benchmark: `python -m mesh.bench.worker router URL`.
+"""One service as a process of the benchmark: `python -m mesh.bench.worker router URL PROFILE`.
 
 It writes a line when it takes work and ends when its standard input does, so it cannot outlive who started it.
 """
@@ -13,16 +13,18 @@ import sys
 import structlog
 
 from mesh.bench.app import app
+from mesh.durability import PROFILES, ProfileName
 from mesh.runtime import spare_what_stays
 from mesh.runtime.loop import run_on_loop
 from mesh.service import ServiceConfig, find_service
+from mesh.settings import Settings
 
 _STDIN = 0
 
 
-async def serve(name: str, url: str) -> None:
+async def serve(name: str, url: str, profile: ProfileName) -> None:
     """Serves until standard input ends."""
-    service = find_service(name)(ServiceConfig(url=url, app=app))
+    service = find_service(name)(ServiceConfig(url=url, app=app, settings=Settings(profile=profile)))
 
     def read() -> None:
         if not os.read(_STDIN, 1024):
@@ -45,8 +47,8 @@ def main() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    name, url = sys.argv[1:]
-    run_on_loop(serve(name, url))
+    name, url, profile = sys.argv[1:]
+    run_on_loop(serve(name, url, PROFILES[profile].name))
 
 
 def _say_ready() -> None:

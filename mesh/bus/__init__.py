@@ -2,18 +2,33 @@
 
 from mesh.bus.bus import Bus
 from mesh.bus.delivery import Delivery
-from mesh.bus.messages import Conflict, LiveMessage, Observer, StoredMessage, Subscription
+from mesh.bus.follow import Follow, Followed
+from mesh.bus.messages import (
+    Conflict,
+    ConsumerState,
+    LiveMessage,
+    Observer,
+    StoredMessage,
+    StreamState,
+    Subscription,
+)
 from mesh.bus.objects import StoredObject
 from mesh.bus.pull import Puller
+from mesh.bus.scan import parse_ack
 
 __all__ = [
     "Bus",
     "Conflict",
+    "ConsumerState",
     "Delivery",
+    "Follow",
+    "Followed",
     "LiveMessage",
     "Observer",
     "Puller",
     "StoredMessage",
     "StoredObject",
+    "StreamState",
     "Subscription",
+    "parse_ack",
 ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
 
-from mesh.bus.answers import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError, failure
+from mesh.bus.answers import CONSUMER_NOT_FOUND, MESSAGE_NOT_FOUND, NO_LEADER, STREAM_NOT_FOUND, ApiError, failure
 from mesh.bus.api import Api
 from mesh.bus.definitions import (
     Config,
@@ -19,16 +20,47 @@ from mesh.bus.definitions import (
     objects_config,
     stream_config,
 )
+from mesh.bus.messages import ConsumerState, ReplicaState, StreamState
 from mesh.errors import MeshError, StreamMismatch
 from mesh.streams import Consumer, Definitions
 from mesh.subjects import Subjects
 
 _ALREADY_THERE = 10058
+_SECOND_NS = 1_000_000_000
+
+
+class _State(Struct, frozen=True):
+    last_seq: int = 0
 
 
 class _StreamInfo(Struct):
     config: Config
     created: str = ""
+    state: _State = _State()
+    ts: str = ""
+
+
+class _Peer(Struct):
+    name: str
+    current: bool = False
+    active: int = 0
+    lag: int = 0
+
+
+class _Placement(Struct):
+    leader: str = ""
+    replicas: tuple[_Peer, ...] = ()
+
+
+class _Size(Struct):
+    bytes: int
+    num_subjects: int = 0
+
+
+class _StreamStanding(Struct):
+    config: Config
+    state: _Size
+    cluster: _Placement | None = None
 
 
 class _Counts(Struct):
@@ -42,6 +74,9 @@ class _Counted(Struct):
 
 class _ConsumerInfo(Struct):
     config: Config
+    num_pending: int = 0
+    num_ack_pending: int = 0
+    num_redelivered: int = 0
 
 
 class Admin:
@@ -92,6 +127,13 @@ class Admin:
         await self._write_consumer(consumer, config | wanted)
         return [f"consumer {consumer.name} of {consumer.stream}: {one}; changed" for one in found]
 
+    async def consumer_state(self, stream: str, name: str) -> ConsumerState:
+        """What waits for a consumer; nothing if it is not there."""
+        info = await self._consumer(Consumer(stream=stream, name=name, filters=()))
+        if info is None:
+            return ConsumerState()
+        return ConsumerState(info.num_pending, info.num_ack_pending, info.num_redelivered)
+
     async def stream(self, name: str) -> _StreamInfo | None:
         """A stream as the broker has it, or None."""
         answer = await self._api.call(f"STREAM.INFO.{name}", None, _StreamInfo)
@@ -101,12 +143,35 @@ class Admin:
             return None
         raise failure(f"stream {name}", answer)
 
+    async def standings(self, definitions: Definitions) -> dict[str, StreamState]:
+        """How each stream stands, as far as it is there."""
+        found = {}
+        for config in _streams(definitions):
+            answer = await self._api.call(f"STREAM.INFO.{config['name']}", None, _StreamStanding)
+            if not isinstance(answer, ApiError):
+                found[config["name"]] = _standing(answer)
+        return found
+
     async def created(self, name: str) -> str:
         """When a stream was created, as the broker prints it."""
+        return (await self._there(name)).created
+
+    async def last_sequence(self, name: str) -> int:
+        """The sequence of the newest message that a stream has taken, whether it is still there or not."""
+        return (await self._there(name)).state.last_seq
+
+    async def _there(self, name: str) -> _StreamInfo:
         info = await self.stream(name)
         if info is None:
             raise MeshError(f"there is no stream {name}", hint="`mesh doctor --apply` creates it")
-        return info.created
+        return info
+
+    async def time(self, name: str) -> float:
+        """The clock of the broker that leads a stream, in seconds since 1970."""
+        info = await self.stream(name)
+        if info is None:
+            raise MeshError(f"there is no stream {name}", hint="`mesh doctor --apply` creates it")
+        return datetime.fromisoformat(info.ts).timestamp()
 
     async def has_mesh(self, names: Subjects) -> bool:
         """Whether the streams that every task needs are there."""
@@ -126,10 +191,24 @@ class Admin:
         """Remove all messages of a subject."""
         await self._api.require(f"STREAM.PURGE.{stream}", {"filter": subject}, dict[str, Any])
 
+    async def delete(self, stream: str, seq: int) -> bool:
+        """Remove one message; False if it was gone."""
+        call = f"STREAM.MSG.DELETE.{stream}"
+        answer = await self._api.call(call, {"seq": seq, "no_erase": True}, dict[str, Any])
+        if not isinstance(answer, ApiError):
+            return True
+        # What the broker answers for a message that is gone depends on where it stood.
+        there = await self._api.call(f"STREAM.MSG.GET.{stream}", {"seq": seq}, dict[str, Any])
+        if isinstance(there, ApiError) and there.err_code == MESSAGE_NOT_FOUND:
+            return False
+        raise failure(call, answer)
+
     async def account(self) -> dict[str, Any] | None:
-        """What the broker says about JetStream for this account, or None where it is off."""
+        """What the broker says about JetStream for this account; None where it is off, empty while nobody leads."""
         answer = await self._api.call("INFO", None, dict[str, Any])
-        return None if isinstance(answer, ApiError) else answer
+        if isinstance(answer, ApiError):
+            return {} if answer.err_code == NO_LEADER else None
+        return answer
 
     async def _ensure_stream(self, wanted: Config) -> list[str]:
         name = wanted["name"]
@@ -166,6 +245,19 @@ def _streams(definitions: Definitions) -> list[Config]:
     buckets = [bucket_config(bucket) for bucket in definitions.buckets]
     objects = [objects_config(bucket) for bucket in definitions.objects]
     return [stream_config(stream) for stream in definitions.streams] + buckets + objects
+
+
+def _standing(info: _StreamStanding) -> StreamState:
+    placement = info.cluster or _Placement(leader="itself")
+    return StreamState(
+        bytes=info.state.bytes,
+        max_bytes=info.config.get("max_bytes", -1),
+        subjects=info.state.num_subjects,
+        led=bool(placement.leader),
+        replicas=tuple(
+            ReplicaState(one.name, one.current, one.active / _SECOND_NS, one.lag) for one in placement.replicas
+        ),
+    )
 
 
 def _refuse(what: str, found: list[Finding]) -> None:

@@ -7,18 +7,21 @@ import re
 import msgspec
 from msgspec import Struct
 
-from mesh.errors import BusUnavailable, MeshError, StorageFull, TooLarge
+from mesh.errors import BusUnavailable, MeshError, StorageFull, StreamMismatch, TooLarge
 
 WRONG_LAST_SEQUENCE = 10071
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 MESSAGE_NOT_FOUND = 10037
+NO_LEADER = 10008
 
 # A rival's append is on its way through the replicas: nothing is decided yet, so the same bytes may be tried again.
 _RIVAL_IN_FLIGHT = 10164
 _FULL = frozenset({10002, 10023, 10028, 10047, 10077})
-_TOO_LARGE = frozenset({10054, 10097})
+_TOO_LARGE = frozenset({10054, 10097, 10199})
 _NO_JETSTREAM = frozenset({10039, 10076})
+_NO_PEERS = 10005
+_NO_CLUSTER = 10074
 _SEQUENCE = re.compile(r"(\d+)\s*$")
 
 
@@ -64,6 +67,10 @@ def failure(subject: str, error: ApiError) -> MeshError:
         return TooLarge(text)
     if error.err_code in _NO_JETSTREAM:
         return BusUnavailable(text, hint="the server must run with JetStream (-js)")
+    if error.err_code == _NO_PEERS:
+        return BusUnavailable(text, hint="too few servers of the cluster are at work for this many replicas")
+    if error.err_code == _NO_CLUSTER:
+        return StreamMismatch(text, hint="MESH_PROFILE=cluster needs a cluster of three servers; `single` needs one")
     if error.err_code == _RIVAL_IN_FLIGHT or error.code == 503:
         return BusUnavailable(text)
     return MeshError(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from mesh.bus.admin import Admin
@@ -12,9 +12,10 @@ from mesh.bus.api import Api
 from mesh.bus.bucket import Buckets
 from mesh.bus.connection import Link
 from mesh.bus.delivery import Delivery, Verbs
+from mesh.bus.follow import Follow
 from mesh.bus.inbox import Inbox
 from mesh.bus.live import listen, live_message
-from mesh.bus.messages import Conflict, LiveMessage, Observer, StoredMessage, Subscription
+from mesh.bus.messages import Conflict, ConsumerState, LiveMessage, Observer, StoredMessage, StreamState, Subscription
 from mesh.bus.objects import ObjectStores, StoredObject
 from mesh.bus.publish import Publisher
 from mesh.bus.pull import Puller
@@ -125,6 +126,18 @@ class Bus:
         """
         return await self._publisher.append(subject, data, expected=expected, timeout_s=timeout_s)
 
+    async def append_all(self, subject: str, bodies: Sequence[bytes]) -> int | Conflict:
+        """Append all of these to an empty log, or none; answers the last one's sequence.
+
+        The stream must take atomic batches.
+
+        Raises:
+            BusUnavailable: nothing is known; look at the log.
+            StorageFull: the stream takes no more; repeat later.
+            TooLarge: these are more than the broker takes at once.
+        """
+        return await self._publisher.append_all(subject, bodies)
+
     async def publish(
         self, subject: str, data: bytes, *, headers: Mapping[str, str] | None = None, timeout_s: float | None = None
     ) -> int:
@@ -203,14 +216,25 @@ class Bus:
         """The newest message of every subject below a wildcard, paced."""
         return self._reader.last_per_subject(stream, subject_filter)
 
+    async def batch(self, stream: str, subject_filter: str, *, first: int, count: int) -> list[StoredMessage]:
+        """At most `count` messages from sequence `first` on, as some replica has them; the filter may hold wildcards.
+
+        Raises:
+            BusUnavailable: the read did not come to its end.
+        """
+        return await self._reader.batch(stream, subject_filter, first=first, count=count)
+
     async def subscribe(
         self,
         subject: str,
         callback: Callable[[LiveMessage], None],
         *,
         on_gap: Callable[[], None] | None = None,
+        queue: str = "",
     ) -> Subscription:
         """Call for every message on a subject; the broker has the subscription on return.
+
+        Of those who listen under the same `queue` name each message reaches one.
 
         The callback is called while the socket is read and delays everything else on it, so it only takes the message
         over; one that raises is logged. `on_gap` is called after a reconnect, when messages may have been missed.
@@ -219,22 +243,43 @@ class Bus:
             BusUnavailable: there is no connection.
             PermissionDenied: this user may not listen there.
         """
-        subscription = await listen(await self._control.get(), subject, callback, on_gap, self._handed_out.discard)
+        link = await self._control.get()
+        subscription = await listen(link, subject, callback, on_gap, self._handed_out.discard, queue)
         self._handed_out.add(subscription)
         return subscription
 
-    async def pull(self, stream: str, consumer: str, handler: Callable[[Delivery], None], *, slots: int) -> Puller:
+    async def pull(
+        self,
+        stream: str,
+        consumer: str,
+        handler: Callable[[Delivery], None],
+        *,
+        slots: int,
+        on_gone: Callable[[], None] | None = None,
+    ) -> Puller:
         """Deliveries of a consumer, at most `slots` unreleased at a time.
 
         The handler must not raise and must not block; it takes the delivery over and calls `release` when done.
+        `on_gone` is called when the consumer is not there, or may not be after a reconnect.
 
         Raises:
             BusUnavailable: there is no connection.
         """
         link = await self._control.get()
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-        puller = Puller(link, Verbs(link, self._inbox, self._observer), subject, handler, slots=slots)
+        verbs = Verbs(link, self._inbox, self._observer)
+        puller = Puller(link, verbs, subject, handler, slots=slots, on_gone=on_gone)
         return await self._own(puller)
+
+    async def follow(self, stream: str, *, after: int) -> Follow:
+        """Every message of a stream after a sequence, in order and once; `next` tells what has come.
+
+        Raises:
+            BusUnavailable: the broker is out of reach.
+            MeshError: there is no such stream.
+        """
+        link = await self._control.get()
+        return await self._own(Follow(link, self._api, Verbs(link, self._inbox, None), stream, after))
 
     async def watch(self, bucket: str, on_entry: OnEntry) -> Subscription:
         """Call with every entry of a bucket, then with every change.
@@ -289,9 +334,9 @@ class Bus:
         """What is kept under a digest, or None."""
         return await self._objects.find(bucket, digest)
 
-    async def remove_object(self, bucket: str, digest: str) -> None:
-        """Remove a body; one that is not there is no error."""
-        await self._objects.remove(bucket, digest)
+    async def remove_object(self, bucket: str, digest: str, *, older_than_s: float = 0.0) -> bool:
+        """Remove a body; False if it was put, or put again, less than so long ago."""
+        return await self._objects.remove(bucket, digest, older_than_s)
 
     def objects(self, bucket: str) -> AsyncIterator[StoredObject]:
         """Every body that a bucket keeps."""
@@ -305,9 +350,9 @@ class Bus:
         """
         return await self._admin.ensure(definitions)
 
-    async def ensure_consumer(self, consumer: Consumer) -> None:
-        """Create a consumer, or bring it to what is wanted."""
-        await self._admin.ensure_consumer(consumer)
+    async def ensure_consumer(self, consumer: Consumer) -> list[str]:
+        """Create a consumer, or bring it to what is wanted; says what it did."""
+        return await self._admin.ensure_consumer(consumer)
 
     async def inspect(self, definitions: Definitions) -> list[str]:
         """What differs from the definitions; changes nothing."""
@@ -321,6 +366,22 @@ class Bus:
         """When a stream was created, as the broker prints it."""
         return await self._admin.created(stream)
 
+    async def stream_states(self, definitions: Definitions) -> dict[str, StreamState]:
+        """How the streams and buckets of a mesh stand, by name, as far as they are there."""
+        return await self._admin.standings(definitions)
+
+    async def consumer_state(self, stream: str, consumer: str) -> ConsumerState:
+        """What waits for a consumer; for a person who asks, not to be polled."""
+        return await self._admin.consumer_state(stream, consumer)
+
+    async def server_time(self, stream: str) -> float:
+        """The clock of the broker that leads a stream, in seconds since 1970."""
+        return await self._admin.time(stream)
+
+    async def last_sequence(self, stream: str) -> int:
+        """The sequence of the newest message that a stream has taken, whether it is still there or not."""
+        return await self._admin.last_sequence(stream)
+
     async def counts(self, stream: str, subject_filter: str) -> dict[str, int]:
         """How many messages each matching subject has."""
         return await self._admin.counts(stream, subject_filter)
@@ -329,8 +390,12 @@ class Bus:
         """Remove all messages of a subject."""
         await self._admin.purge(stream, subject)
 
+    async def delete(self, stream: str, seq: int) -> bool:
+        """Remove one message; False if it was gone."""
+        return await self._admin.delete(stream, seq)
+
     async def server_info(self) -> Mapping[str, Any]:
-        """Version, largest message, and what JetStream says of the account."""
+        """Version, largest message, and what JetStream says of the account; `led` is false while a cluster elects."""
         client = self._commit.session.client
         version = client.connected_server_version
         try:
@@ -341,6 +406,7 @@ class Bus:
             "version": f"{version.major}.{version.minor}.{version.patch}",
             "max_payload": client.max_payload,
             "jetstream": account is not None,
+            "led": bool(account),
             "account": account,
         }
 

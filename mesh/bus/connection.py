@@ -26,6 +26,8 @@ __all__ = ["Inlet", "Link", "Msg"]
 _log = logging.getLogger(__name__)
 _REDIAL_S = 0.2
 _WATCH_S = 1.0
+# About as long as a cluster takes to elect a leader.
+_SILENT_S = 5.0
 _DENIED = re.compile(r'permissions violation for (publish|subscription)[^"]*"([^"]*)"')
 
 
@@ -65,6 +67,7 @@ class Link:
         self._closed = False
         self._up = asyncio.Event()
         self._inlets: set[Inlet] = set()
+        self._silent_since: float | None = None
         self._on_lost: list[Callable[[], None]] = []
         self._on_back: list[Callable[[], None]] = []
         self._on_denied: list[Callable[[str, str], None]] = []
@@ -117,6 +120,24 @@ class Link:
         """
         self._on_denied.append(callback)
 
+    def answered(self) -> None:
+        """A stream has answered, and so does the server for the cluster."""
+        self._silent_since = None
+
+    def unanswered(self) -> None:
+        """A stream has not answered.
+
+        A server that is cut off from its cluster keeps its clients and can do nothing for them. So after some seconds
+        without any answer another one is dialled, where more than one is known.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._silent_since is None:
+            self._silent_since = now
+        elif now - self._silent_since > _SILENT_S and len(self._options.servers) > 1 and self._session is not None:
+            self._silent_since = None
+            _log.warning("no stream answers here, dialling on", extra={"link": self.name})
+            self._session.lose()
+
     async def open(self) -> None:
         """Dial once, then keep the connection.
 
@@ -124,7 +145,7 @@ class Link:
             BusUnavailable: nothing answers; the link stays closed and may be opened again.
             PermissionDenied: the broker does not take these credentials.
         """
-        session = Session(self._options, lost=self._lost, report=self._report)
+        session = Session(self._options.starting_elsewhere(""), lost=self._lost, report=self._report)
         await session.open(self._inlets)
         self._session = session
         self._up.set()
@@ -182,14 +203,17 @@ class Link:
         callback: Callable[[Msg], None],
         *,
         on_gap: Callable[[], None] | None = None,
+        queue: str = "",
     ) -> Inlet:
         """Listen to a subject, over reconnects too; the broker has it on return.
+
+        Of those who listen under the same `queue` name each message reaches one.
 
         Raises:
             BusUnavailable: there is no connection, it broke meanwhile, or no answer came in time.
             PermissionDenied: this user may not listen there.
         """
-        inlet = Inlet(subject, callback, on_gap)
+        inlet = Inlet(subject, callback, on_gap, queue)
         session = self.session
         self._inlets.add(inlet)
         try:
@@ -225,9 +249,11 @@ class Link:
                     async with asyncio.timeout(_WATCH_S):
                         await session.lost.wait()
             session.lose()
+            left = session.server
             await session.discard()
-            session = await self._redial()
+            session = await self._redial(left)
             self._session = session
+            self._silent_since = None
             if self._is_closed():
                 return
             self._up.set()
@@ -240,10 +266,10 @@ class Link:
     def _is_closed(self) -> bool:
         return self._closed
 
-    async def _redial(self) -> Session:
+    async def _redial(self, left: str) -> Session:
         attempts = 0
         while True:
-            session = Session(self._options, lost=self._lost, report=self._report)
+            session = Session(self._options.starting_elsewhere(left), lost=self._lost, report=self._report)
             try:
                 await session.open(self._inlets)
             except MeshError as error:

@@ -41,9 +41,12 @@ def stream_config(stream: Stream) -> Config:
         "allow_direct": stream.allow_direct,
         "deny_delete": stream.deny_delete,
         "no_ack": stream.no_ack,
+        "num_replicas": stream.replicas,
     }
     if stream.schedules:
         config |= {"allow_msg_schedules": True, "allow_msg_ttl": True, "allow_rollup_hdrs": True}
+    if stream.atomic:
+        config["allow_atomic"] = True
     if stream.republish is not None:
         config["republish"] = {"src": stream.republish[0], "dest": stream.republish[1]}
     return config
@@ -67,6 +70,7 @@ def bucket_config(bucket: Bucket) -> Config:
         "allow_msg_ttl": True,
         "deny_delete": True,
         "duplicate_window": _ns(min(bucket.ttl_s or 120.0, 120.0)),
+        "num_replicas": bucket.replicas,
     }
     if bucket.ttl_s > 0:
         config["subject_delete_marker_ttl"] = _ns(_MARKER_S)
@@ -84,6 +88,7 @@ def objects_config(bucket: ObjectBucket) -> Config:
         "allow_direct": True,
         "allow_rollup_hdrs": True,
         "duplicate_window": 0,
+        "num_replicas": bucket.replicas,
     }
 
 
@@ -129,7 +134,7 @@ def meta_subject(bucket: str, name: str) -> str:
 def differences(there: Config, wanted: Config) -> list[Finding]:
     """What the protocol needs and a stream on the broker does not have.
 
-    Sizes, ages, replicas and placement belong to the operator and are not looked at.
+    Sizes, ages and placement belong to the operator and are not looked at.
     """
     found = [
         Finding(field, there.get(field), wanted[field], fixable=False)
@@ -147,6 +152,7 @@ def differences(there: Config, wanted: Config) -> list[Finding]:
             "allow_msg_ttl",
             "allow_rollup_hdrs",
             "allow_msg_schedules",
+            "allow_atomic",
         )
         if wanted.get(field) and not there.get(field)
     ]
@@ -154,8 +160,11 @@ def differences(there: Config, wanted: Config) -> list[Finding]:
         found.append(Finding("discard", there.get("discard"), "new", fixable=True))
     if bool(there.get("no_ack")) != bool(wanted.get("no_ack")):
         found.append(Finding("no_ack", bool(there.get("no_ack")), bool(wanted.get("no_ack")), fixable=True))
-    if there.get("duplicate_window", 0) < wanted["duplicate_window"]:
-        found.append(Finding("duplicate_window", there.get("duplicate_window"), wanted["duplicate_window"], True))
+    found += [
+        Finding(field, there.get(field, 0), wanted[field], fixable=True)
+        for field in ("duplicate_window", "num_replicas")
+        if there.get(field, 0) < wanted[field]
+    ]
     return found + _republish(there, wanted)
 
 

@@ -71,6 +71,11 @@ class Delivery:
         """The headers it was published with."""
         return self._message.headers
 
+    @property
+    def reply(self) -> str:
+        """Where its verbs are sent, by its holder or in its place."""
+        return self._message.reply
+
     async def ack(self) -> None:
         """Remove the message from the queue."""
         await self._verbs.ack(self.subject, self._message.reply)

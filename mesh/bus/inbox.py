@@ -31,11 +31,12 @@ class _Waiter:
 class Inbox:
     """Every request of a connection that waits for its answer.
 
-    When the connection breaks, all of them fail at once: what became of them is unknown.
+    When the connection breaks, all of them fail at once: what became of them is unknown. Whoever asks a stream tells
+    the `link` whether it answered.
     """
 
     def __init__(self, link: Link) -> None:
-        self._link = link
+        self.link = link
         self._prefix = f"{link.inbox}."
         self._cut = len(self._prefix)
         self._count = 0
@@ -47,7 +48,7 @@ class Inbox:
 
     async def open(self) -> None:
         """Subscribe; once, before the first request."""
-        await self._link.subscribe(self._prefix + "*", self._answer)
+        await self.link.subscribe(self._prefix + "*", self._answer)
 
     async def ask(
         self,
@@ -70,11 +71,11 @@ class Inbox:
         loop = asyncio.get_running_loop()
         self._count += 1
         token = str(self._count)
-        deadline = loop.time() + (self._link.timeout_s if timeout_s is None else timeout_s)
+        deadline = loop.time() + (self.link.timeout_s if timeout_s is None else timeout_s)
         future: asyncio.Future[Msg] = loop.create_future()
         self._waiting[token] = _Waiter(future, subject, deadline, collect)
         try:
-            await self._link.publish(subject, data, reply=self._prefix + token, headers=headers)
+            await self.link.publish(subject, data, reply=self._prefix + token, headers=headers)
             if self._sweep is None or deadline < self._sweep_at:
                 self._arm(deadline)
             answer = await future

@@ -28,13 +28,14 @@ async def listen(
     callback: Callable[[LiveMessage], None],
     on_gap: Callable[[], None] | None,
     closed: Callable[[LiveSubscription], None],
+    queue: str = "",
 ) -> LiveSubscription:
     """Call for every message on a subject from now on."""
 
     def take(message: Msg) -> None:
         callback(live_message(message))
 
-    return LiveSubscription(link, await link.subscribe(subject, take, on_gap=on_gap), closed)
+    return LiveSubscription(link, await link.subscribe(subject, take, on_gap=on_gap, queue=queue), closed)
 
 
 def live_message(message: Msg) -> LiveMessage:

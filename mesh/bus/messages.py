@@ -28,6 +28,33 @@ class StoredMessage(Struct, frozen=True, gc=False):
     at: str = ""
 
 
+class ConsumerState(Struct, frozen=True):
+    """What waits for a consumer, and what those who pull from it hold."""
+
+    pending: int = 0
+    unacknowledged: int = 0
+    redelivered: int = 0
+
+
+class ReplicaState(Struct, frozen=True):
+    """One of the copies of a stream that its leader feeds, and how long the leader has not heard of it."""
+
+    server: str
+    current: bool
+    silent_s: float
+    lag: int
+
+
+class StreamState(Struct, frozen=True, kw_only=True):
+    """How a stream stands; `max_bytes` -1 is no limit, `replicas` are those beside the leader."""
+
+    bytes: int
+    max_bytes: int
+    subjects: int
+    led: bool
+    replicas: tuple[ReplicaState, ...]
+
+
 class LiveMessage(Struct):
     """One message that arrived while somebody listened.
 

@@ -10,15 +10,17 @@ import asyncio
 import base64
 import hashlib
 import secrets
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Collection
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
+from mesh.bus.answers import STREAM_NOT_FOUND, ApiError
 from mesh.bus.api import Api
 from mesh.bus.definitions import chunks_subject, meta_subject, objects_stream
 from mesh.bus.messages import Conflict, StoredMessage
@@ -26,9 +28,12 @@ from mesh.bus.publish import Publisher
 from mesh.bus.read import Reader
 from mesh.bus.scan import Scan
 from mesh.errors import ArtifactDamaged, ArtifactMissing, BusUnavailable, MeshError
+from schemas.instant import unix
 from schemas.object import digest_of, is_digest, named
 
 CHUNK_BYTES: Final = 128 * 1024
+# Content that is put again counts as new after this long; what is younger than twice this should not be removed.
+REFRESH_S: Final = 12 * 3600.0
 _WINDOW: Final = 8
 _READ_AHEAD: Final = 16
 _TIDY_S: Final = 2.0
@@ -65,6 +70,12 @@ class _Meta(Struct, kw_only=True, omit_defaults=True):
 class _Found(Struct, frozen=True):
     meta: _Meta
     seq: int
+    at: str
+
+    @property
+    def age_s(self) -> float:
+        """How long ago it was put last, by this machine's clock."""
+        return time.time() - unix(self.at)
 
 
 class _Upload(Struct):
@@ -100,7 +111,8 @@ class ObjectStores:
         nuid = secrets.token_hex(11)
         upload = _Upload(chunks_subject(bucket, nuid), nuid)
         try:
-            await self._send(upload, source)
+            async with self._explained(bucket):
+                await self._send(upload, source)
         except BaseException:
             await self._drop(bucket, nuid)
             raise
@@ -137,15 +149,17 @@ class ObjectStores:
                 f"digest {named(sha.hexdigest())}"
             )
 
-    async def remove(self, bucket: str, digest: str) -> None:
-        """Remove an object; one that is not there is no error."""
+    async def remove(self, bucket: str, digest: str, older_than_s: float = 0.0) -> bool:
+        """Remove an object; False for one that was put too lately, or is put in this moment."""
         await self._ready()
         found = await self._find(bucket, digest)
         if found is None:
-            return
+            return True
         gone = _Meta(name=digest, bucket=bucket, nuid=found.meta.nuid, deleted=True)
-        if not isinstance(await self._write_meta(gone, expected=found.seq), Conflict):
-            await self._drop(bucket, found.meta.nuid)
+        if found.age_s < older_than_s or isinstance(await self._write_meta(gone, expected=found.seq), Conflict):
+            return False
+        await self._drop(bucket, found.meta.nuid)
+        return True
 
     async def objects(self, bucket: str) -> AsyncIterator[StoredObject]:
         """Every object that is visible."""
@@ -157,18 +171,43 @@ class ObjectStores:
                 yield StoredObject(digest=meta.name, size=meta.size)
 
     async def _kept(self, bucket: str, digest: str) -> bool:
-        return await self._find(bucket, digest) is not None
+        """Whether it need not be sent; one that was put long ago is put again, so that nobody removes it now."""
+        while True:
+            found = await self._find(bucket, digest)
+            if found is None or found.age_s < REFRESH_S:
+                return found is not None
+            if not isinstance(await self._write_meta(found.meta, expected=found.seq), Conflict):
+                return True
 
     async def _find(self, bucket: str, digest: str) -> _Found | None:
         if not is_digest(digest):
             raise ArtifactMissing(f"{digest!r} is no digest", hint="a digest is sha256- and 64 hexadecimal digits")
         stream, subject = objects_stream(bucket), meta_subject(bucket, _encoded(digest))
-        for leader in (False, True):
-            message = await self._reader.newest(stream, subject, leader=leader)
-            found = _meta_of(message)
-            if found is not None:
-                return found
+        async with self._explained(bucket):
+            for leader in (False, True):
+                message = await self._reader.newest(stream, subject, leader=leader)
+                found = _meta_of(message)
+                if found is not None:
+                    return found
         return None
+
+    @asynccontextmanager
+    async def _explained(self, bucket: str) -> AsyncIterator[None]:
+        """Says so where the bucket itself was removed: all that a request tells is that nobody answers it."""
+        try:
+            yield
+        except BusUnavailable as error:
+            if not await self._is_gone(bucket):
+                raise
+            cure = "`mesh doctor --apply` creates an empty one; what it held is lost"
+            raise BusUnavailable(f"the object bucket '{bucket}' is not there", hint=cure) from error
+
+    async def _is_gone(self, bucket: str) -> bool:
+        with suppress(MeshError, TimeoutError):
+            async with asyncio.timeout(_TIDY_S):
+                info = await self._api.call(f"STREAM.INFO.{objects_stream(bucket)}", None, dict[str, Any])
+                return isinstance(info, ApiError) and info.err_code == STREAM_NOT_FOUND
+        return False
 
     async def _send(self, upload: _Upload, source: bytes | AsyncIterable[bytes]) -> None:
         """Publishes the chunks, several at a time; raises if they do not stand in their order."""
@@ -201,7 +240,7 @@ class ObjectStores:
         )  # fmt: skip
         while True:
             newest = await self._newest_meta(bucket, upload.digest)
-            if newest is not None and not newest.meta.deleted:
+            if newest is not None and not newest.meta.deleted and await self._kept(bucket, upload.digest):
                 return await self._drop(bucket, upload.nuid)
             if not isinstance(await self._write_meta(meta, expected=newest.seq if newest else 0), Conflict):
                 return None
@@ -256,7 +295,7 @@ async def _settle(on_way: Collection[asyncio.Task[int]]) -> None:
 
 def _decoded(message: StoredMessage) -> _Found:
     try:
-        return _Found(msgspec.json.decode(message.data, type=_Meta), message.seq)
+        return _Found(msgspec.json.decode(message.data, type=_Meta), message.seq, message.at)
     except msgspec.DecodeError as error:
         raise ArtifactDamaged(f"{message.subject} cannot be read: {error}") from error
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -12,6 +13,10 @@ from mesh.bus.messages import Conflict, Observer
 from mesh.errors import BusUnavailable, MeshError
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_BATCH = "Nats-Batch-Id"
+_NUMBER = "Nats-Batch-Sequence"
+_COMMIT = "Nats-Batch-Commit"
+_FLUSH_EVERY = 64
 
 
 class Publisher:
@@ -42,6 +47,22 @@ class Publisher:
             return Conflict(last_sequence(ack.error))
         raise failure(subject, ack.error)
 
+    async def append_all(self, subject: str, bodies: Sequence[bytes]) -> int | Conflict:
+        """Append all to a subject that is empty, as one batch that stands or falls together."""
+        batch = secrets.token_hex(8)
+        for number, body in enumerate(bodies[:-1], 1):
+            # The broker answers what it takes into a batch as well, but only its end says anything.
+            await self._inbox.link.publish(subject, body, headers=_in_batch(batch, number))
+            if not number % _FLUSH_EVERY:
+                await self._inbox.link.flush()
+        headers = _in_batch(batch, len(bodies)) | {_COMMIT: "1"}
+        ack = await self._store("append", subject, bodies[-1], headers, None)
+        if ack.error is None:
+            return ack.seq
+        if ack.error.err_code == WRONG_LAST_SEQUENCE:
+            return Conflict(last_sequence(ack.error))
+        raise failure(subject, ack.error)
+
     async def publish(
         self,
         subject: str,
@@ -62,11 +83,21 @@ class Publisher:
     ) -> Ack:
         if self._observer is not None:
             self._observer.before(kind, subject)
-        answer = await self._inbox.ask(subject, data, timeout_s=timeout_s, headers=headers)
+        link = self._inbox.link
         try:
+            answer = await self._inbox.ask(subject, data, timeout_s=timeout_s, headers=headers)
             ack = decode_ack(answer.data)
+        except BusUnavailable:
+            link.unanswered()
+            raise
         except msgspec.DecodeError as error:
             raise BusUnavailable(f"{subject} was answered by something that is no stream") from error
+        link.answered()
         if self._observer is not None:
             self._observer.after(kind, subject)
         return ack
+
+
+def _in_batch(batch: str, number: int) -> dict[str, str]:
+    headers = {_BATCH: batch, _NUMBER: str(number)}
+    return headers | {_EXPECTED: "0"} if number == 1 else headers

@@ -165,6 +165,7 @@ class Puller:
             self._take_status(message)
             return
         self._failures = 0
+        self._link.answered()
         self._spend()
         delivery = Delivery(self._verbs, message)
         if self._closing:
@@ -179,6 +180,7 @@ class Puller:
         headers: Mapping[str, str] = message.headers or {}
         status = headers.get("Status", "")
         if status == _HEARTBEAT:
+            self._link.answered()
             if self._on_idle is not None:
                 self._on_idle()
             return
@@ -197,6 +199,8 @@ class Puller:
         self._failures += 1
         level = logging.WARNING if self._failures == len(_BACKOFF_S) else logging.DEBUG
         _log.log(level, "the broker ended a pull: %s %s", status, description, extra={"subject": self._subject})
+        if status == _NO_RESPONDERS:
+            self._link.unanswered()
         if self._on_gone is not None and (status == _NO_RESPONDERS or "consumer deleted" in description.lower()):
             self._on_gone()
 
@@ -242,6 +246,7 @@ class Puller:
         if not self._silent():
             return
         _log.info("heartbeats are missing, asking again", extra={"subject": self._subject})
+        self._link.unanswered()
         inlet, self._inlet = self._inlet, None
         if inlet is not None:
             await self._link.unsubscribe(inlet)

@@ -25,6 +25,7 @@ _BATCH = 1_000
 _LONG = 500
 _CATCH_UP_TRIES = 50
 _CATCH_UP_S = 0.1
+_LEADER_S = 1.0
 
 
 class _Held(Struct):
@@ -76,7 +77,7 @@ class Reader:
         raise BusUnavailable(f"no replica of {stream} shows {subject} as far as its leader does")
 
     async def batch(self, stream: str, subject: str, *, first: int, count: int) -> list[StoredMessage]:
-        """At most `count` messages of a literal subject from a sequence on, as some replica has them."""
+        """At most `count` messages that match, from a sequence on, as some replica has them."""
         found: list[StoredMessage] = []
         await self._read_batch(stream, subject, first, found, count)
         return found
@@ -133,7 +134,7 @@ class Reader:
 
     async def _newest_of_leader(self, stream: str, subject: str) -> StoredMessage | None:
         call = f"STREAM.MSG.GET.{stream}"
-        answer = await self._api.call(call, {"last_by_subj": subject}, _HeldAnswer)
+        answer = await self._api.call(call, {"last_by_subj": subject}, _HeldAnswer, patience_s=_LEADER_S)
         if isinstance(answer, ApiError):
             if answer.err_code == MESSAGE_NOT_FOUND:
                 return None

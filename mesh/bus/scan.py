@@ -52,6 +52,12 @@ def parse_ack(subject: str) -> AckSubject:
     return AckSubject(int(tokens[start]), int(tokens[start + 1]), int(tokens[start + 3]), int(tokens[start + 4]))
 
 
+def consumer_seq(subject: str) -> int:
+    """How many messages its consumer has delivered with this one, as the same subject says."""
+    tokens = subject.split(".")
+    return int(tokens[_first_number(tokens) + 2])
+
+
 def _first_number(tokens: list[str]) -> int:
     return 4 if len(tokens) == 9 else 6
 

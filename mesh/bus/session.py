@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import nats.errors
@@ -18,7 +19,7 @@ from mesh.bus.tls import tls_for
 from mesh.errors import BusUnavailable, MeshError, PermissionDenied
 
 _log = logging.getLogger(__name__)
-_PING_S = 5
+_PING_S = 2
 _MAX_PINGS = 2
 # Longer than a dead connection takes to be noticed by pings: a flush that gives up by itself would leave a cancelled
 # pong behind, and the client's read loop ends on that.
@@ -35,6 +36,12 @@ class DialOptions:
     inbox_prefix: str
     timeout_s: float
 
+    def starting_elsewhere(self, left: str) -> DialOptions:
+        """The servers in an order of chance, but the one that was left comes last."""
+        servers = random.sample(self.servers, len(self.servers))
+        servers.sort(key=lambda server: _address(server) == left)
+        return replace(self, servers=servers)
+
 
 class Inlet:
     """One subscription, attached to each session in turn.
@@ -43,8 +50,11 @@ class Inlet:
     his own. `failures` counts the messages over which the callback raised; each is logged, and the next one comes.
     """
 
-    def __init__(self, subject: str, callback: Callable[[Msg], None], on_gap: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, subject: str, callback: Callable[[Msg], None], on_gap: Callable[[], None] | None = None, queue: str = ""
+    ) -> None:
         self.subject = subject
+        self.queue = queue
         self.denied = False
         self.failures = 0
         self._callback = callback
@@ -55,7 +65,7 @@ class Inlet:
         """Subscribe on a client; the one before it is gone."""
         self.denied = False
         try:
-            self._subscription = await client.subscribe(self.subject, cb=self._deliver)  # type: ignore[arg-type]
+            self._subscription = await client.subscribe(self.subject, self.queue, cb=self._deliver)  # type: ignore[arg-type]
         except nats.errors.BadSubjectError as error:
             raise MeshError(f"not a subject to listen to: {self.subject!r}") from error
         except (nats.errors.Error, OSError, RuntimeError) as error:
@@ -116,11 +126,18 @@ class Session:
         self._refusals = 0
         self._inlets: list[Inlet] = []
         self._exchanges: set[asyncio.Task[None]] = set()
+        self._next_flush: asyncio.Task[None] | None = None
 
     @property
     def alive(self) -> bool:
         """Whether this session can still send."""
         return not self.lost.is_set() and bool(self.client.is_connected)
+
+    @property
+    def server(self) -> str:
+        """Host and port of the server; empty before there is one."""
+        url = self.client.connected_url
+        return _address(url.netloc) if url is not None else ""
 
     async def open(self, inlets: Iterable[Inlet]) -> None:
         """Connect and subscribe.
@@ -153,7 +170,14 @@ class Session:
         Raises:
             BusUnavailable: the connection broke first, or no answer came in time.
         """
-        await self.finish(self.client.flush(timeout=_FLUSH_S))
+        # Whoever comes before the ping is written shares it: what he wrote goes out before it.
+        if self._next_flush is None:
+            self._next_flush = self._begin(self._flush())
+        await self._end(self._next_flush)
+
+    async def _flush(self) -> None:
+        self._next_flush = None
+        await self.client.flush(timeout=_FLUSH_S)
 
     async def finish(self, exchange: Coroutine[Any, Any, None]) -> None:
         """Wait for an exchange with pings, which goes on behind a caller that waits no longer.
@@ -163,11 +187,17 @@ class Session:
         Raises:
             BusUnavailable: the connection broke first, or no answer came in time.
         """
+        await self._end(self._begin(exchange))
+
+    def _begin(self, exchange: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(exchange)
         self._exchanges.add(task)
         task.add_done_callback(self._ended)
         if self.lost.is_set():
             task.cancel()
+        return task
+
+    async def _end(self, task: asyncio.Task[None]) -> None:
         done, _ = await asyncio.wait({task}, timeout=self._options.timeout_s)
         if not done:
             raise BusUnavailable("the broker did not answer in time")
@@ -217,13 +247,15 @@ class Session:
             tls = await tls_for(self._options.servers)
             await self.client.connect(
                 servers=self._options.servers,
+                dont_randomize=True,
                 tls=tls,
                 name=self._options.name,
                 inbox_prefix=self._options.inbox_prefix,
                 error_cb=self._on_error,
                 disconnected_cb=self._on_disconnected,
                 closed_cb=self._on_closed,
-                connect_timeout=max(1, int(self._options.timeout_s)),
+                # One server that hangs must not take the time of the others.
+                connect_timeout=max(1, int(self._options.timeout_s / len(self._options.servers))),
                 ping_interval=_PING_S,
                 max_outstanding_pings=_MAX_PINGS,
                 pending_size=-1,
@@ -280,3 +312,7 @@ def _unreachable(options: DialOptions, reason: str) -> BusUnavailable:
 
 def _shown(options: DialOptions) -> str:
     return ", ".join(server.rpartition("@")[2] for server in options.servers)
+
+
+def _address(url: str) -> str:
+    return url.rpartition("//")[2].rpartition("@")[2]

@@ -6,7 +6,24 @@ from typing import Annotated
 
 import typer
 
-from mesh.cli import agents, artifact, bench, dev, doctor, init, run, service, show, tasks
+from mesh.cli import (
+    agent,
+    archive,
+    artifact,
+    bench,
+    dead,
+    dev,
+    doctor,
+    init,
+    listing,
+    run,
+    schema,
+    service,
+    session_store,
+    show,
+    tasks,
+    worker,
+)
 
 EXAMPLES = """\b
 Examples:
@@ -50,5 +67,22 @@ def _global(
 ) -> None: ...
 
 
-for group in (run, dev, tasks, show, artifact, agents, doctor, init, service, bench):
+for group in (
+    run,
+    dev,
+    tasks,
+    listing,
+    show,
+    artifact,
+    archive,
+    agent,
+    worker,
+    dead,
+    doctor,
+    init,
+    schema,
+    service,
+    session_store,
+    bench,
+):
     group.add_to(app)

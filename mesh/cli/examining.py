@@ -1,68 +1,50 @@
-"""The work of `mesh doctor` and `mesh agents`."""
+"""The work of `mesh doctor`."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
 import typer
 
+from mesh.bus import Bus
 from mesh.cli.options import STORE
 from mesh.cli.outcome import COMPLETED, FAILED
 from mesh.cli.places import connected_bus
 from mesh.doctor import Finding, State, examine
-from mesh.errors import InvalidInput
-from mesh.find import LOCAL_URL, named_place
+from mesh.find import LOCAL_URL, named_place, system_url
 from mesh.logs import colourful
-from mesh.probe import require_mesh
-from mesh.registry import Registry, read_registry
+from mesh.server import read_server_json
 from mesh.settings import settings_from
-from mesh.subjects import Subjects
 
 COLOURS: Final[dict[State, str]] = {"ok": "green", "note": "cyan", "problem": "red"}
 
 
 async def examine_mesh(*, server: str | None, apply: bool, json: bool) -> int:
     """Prints each finding as it comes; the exit code."""
-    settings, problems = settings_from(os.environ), 0
-    async with connected_bus(_url(server), "doctor") as bus:
-        async for finding in examine(bus, settings, apply=apply):
+    settings, url, problems = settings_from(os.environ), _url(server), 0
+    record = read_server_json(STORE)
+    here = record is not None and record.url == url
+    async with connected_bus(url, "doctor") as bus, _system(url) as system:
+        async for finding in examine(bus, settings, apply=apply, system=system, here=here):
             problems += finding.state == "problem"
             typer.echo(msgspec.json.encode(finding) if json else _in_words(finding))
     return FAILED if problems else COMPLETED
 
 
-async def list_agents(*, server: str | None, forget: str | None, json: bool) -> int:
-    """Prints the registered agents, or removes an app's record; the exit code."""
-    names = Subjects(settings_from(os.environ).prefix)
-    async with connected_bus(_url(server), "agents") as bus:
-        await require_mesh(bus, names)
-        registry = await read_registry(bus, names)
-        if forget is not None:
-            _check_forgettable(forget, registry)
-            await bus.remove(names.agents, forget)
-            typer.echo(f"app '{forget}' is forgotten; an executor that starts with it registers it again")
-            return COMPLETED
-    for app in registry.apps:
-        workers = len(registry.workers_of(app.pool))
-        for agent in app.agents:
-            line = f"{agent.name:24} {app.app} {app.version}, {workers} at work  {agent.description}".rstrip()
-            plain = {"app": app.app, "version": app.version, "workers": workers, "agent": agent}
-            typer.echo(msgspec.json.encode(plain) if json else line)
-    return COMPLETED
-
-
-def _check_forgettable(name: str, registry: Registry) -> None:
-    app = next((app for app in registry.apps if app.app == name), None)
-    if app is None:
-        raise InvalidInput(f"no app '{name}' is registered", hint="`mesh agents` lists them")
-    if workers := registry.workers_of(app.pool):
-        raise InvalidInput(
-            f"app '{name}' is served by {', '.join(one.worker for one in workers)}",
-            hint="stop them first; a worker that was killed is forgotten by itself within seconds",
-        )
+@asynccontextmanager
+async def _system(url: str) -> AsyncIterator[Bus | None]:
+    """A connection to the system account, where one is known."""
+    known = system_url(url, os.environ, STORE)
+    if not known:
+        yield None
+        return
+    async with connected_bus(known, "doctor") as bus:
+        yield bus
 
 
 def _url(server: str | None) -> str:

@@ -42,7 +42,7 @@ async def fetch_artifact(
     """
     target = _target(name, output)
     if target is not None:
-        _check_free(target, force)
+        check_free(target, force)
     async with _client(server, store) as client, aclosing(client.open_artifact(id, name)) as pieces:
         if target is None:
             out = Outlet(sys.stdout)
@@ -73,7 +73,7 @@ def _target(name: str, output: Path | None) -> Path | None:
 async def _save(pieces: AsyncGenerator[bytes], target: Path, force: bool) -> None:
     """Writes beside the target first, so that a file is there with all it should hold, or not at all."""
     try:
-        with _beside(target) as (file, finish):
+        with beside(target) as (file, finish):
             async for piece in pieces:
                 file.write(piece)
             finish(force)
@@ -82,14 +82,14 @@ async def _save(pieces: AsyncGenerator[bytes], target: Path, force: bool) -> Non
 
 
 @contextmanager
-def _beside(target: Path) -> Iterator[tuple[BinaryIO, Callable[[bool], None]]]:
+def beside(target: Path) -> Iterator[tuple[BinaryIO, Callable[[bool], None]]]:
     """A file beside the target, and what puts it in its place; it is removed if nothing does."""
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     with beside.open("xb") as file:
 
         def finish(force: bool) -> None:
             file.close()
-            _check_free(target, force)
+            check_free(target, force)
             beside.replace(target)
 
         try:
@@ -98,7 +98,8 @@ def _beside(target: Path) -> Iterator[tuple[BinaryIO, Callable[[bool], None]]]:
             beside.unlink(missing_ok=True)
 
 
-def _check_free(target: Path, force: bool) -> None:
+def check_free(target: Path, force: bool) -> None:
+    """Raises InvalidInput if something is there that must not be replaced."""
     if target.is_dir():
         raise InvalidInput(f"{target} is a folder", hint="name a file in it: -o FILE")
     if target.exists() and not force:

@@ -11,11 +11,11 @@ from mesh.logs import colourful
 
 
 class Notes:
-    """Lines on stderr; each begins on a line of its own on a terminal where stdout was in the middle of one."""
+    """Lines on stderr; each begins on a line of its own where stdout goes to the same place and was in one."""
 
     def __init__(self) -> None:
         self._colour = colourful(sys.stderr, os.environ)
-        self._shared = sys.stderr.isatty() and sys.stdout.isatty()
+        self._shared = _shared()
         self.in_line = False
 
     def say(self, text: str) -> None:
@@ -37,3 +37,11 @@ class Notes:
             self.in_line = False
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+
+
+def _shared() -> bool:
+    """Whether stdout and stderr are one terminal, pipe or file, whatever `sys.stdout` is now."""
+    try:
+        return os.path.sameopenfile(1, 2)
+    except OSError:
+        return False

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 STORE = Path(".mesh")
+LIMIT = 50
 
 Server = Annotated[
     str | None, typer.Option("--server", metavar="URL", help="The NATS server, instead of the one that is found.")
@@ -18,7 +19,9 @@ App = Annotated[
 ]
 Store = Annotated[Path, typer.Option("--store", metavar="FOLDER", help="Where an embedded mesh keeps its data.")]
 Task = Annotated[str, typer.Argument(metavar="TASK", help="The task's id.", show_default=False)]
+Context = Annotated[str | None, typer.Option(metavar="ID", help="The conversation it belongs to.")]
 DrainS = Annotated[
     float | None,
     typer.Option(metavar="SECONDS", help="How long Ctrl-C lets tasks go on.", show_default="MESH_DRAIN_S, 10", min=0),
 ]
+Limit = Annotated[int, typer.Option(metavar="COUNT", help="How many at most.", min=1, max=100)]

@@ -16,6 +16,7 @@ from mesh.cli.options import STORE
 from mesh.client import Client
 from mesh.errors import BusUnavailable, StoreLocked
 from mesh.find import Place, find_place
+from mesh.probe import require_mesh
 from mesh.runtime import embedded
 from mesh.server import EmbeddedServer
 from mesh.settings import settings_from
@@ -73,8 +74,9 @@ async def found_or_embedded(
         try:
             place = await find_place(server, os.environ, store=store, prefix=prefix)
         except BusUnavailable:
+            server_here = EmbeddedServer(store, durability=settings_from(os.environ).profile)
             try:
-                url = await stack.enter_async_context(embedded(EmbeddedServer(store), (notes or Notes()).warn))
+                url = await stack.enter_async_context(embedded(server_here, (notes or Notes()).warn))
             except StoreLocked:
                 # Another command has begun at the same moment; its broker will do.
                 place = await find_place(server, os.environ, store=store, prefix=prefix)
@@ -93,3 +95,18 @@ async def connected_bus(url: str, name: str) -> AsyncIterator[Bus]:
         yield bus
     finally:
         await bus.aclose()
+
+
+def database_on(store: Path) -> str:
+    """The database of a session store that is served with a mesh of this folder."""
+    return os.environ.get("MESH_DATABASE") or f"sqlite:///{store / 'sessions.db'}"
+
+
+@asynccontextmanager
+async def operated(server: str | None, name: str) -> AsyncIterator[tuple[Bus, Subjects]]:
+    """A bus to the mesh that is running, and its names."""
+    names = Subjects(settings_from(os.environ).prefix)
+    place = await find_place(server, os.environ, store=STORE, prefix=names.prefix)
+    async with connected_bus(place.url, name) as bus:
+        await require_mesh(bus, names)
+        yield bus, names

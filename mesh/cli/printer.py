@@ -12,10 +12,11 @@ import msgspec
 from mesh.cli.notes import Notes
 from mesh.cli.outcome import EXIT_OF
 from mesh.cli.output import Outlet
+from mesh.cli.steps import StepNotes, usage_in_words
 from mesh.client import Result, result_of
 from mesh.log.merge import TaskEvent, Text, TextDiscarded
 from schemas.error import Error
-from schemas.step import ArtifactAdded, StepProgress
+from schemas.step import ArtifactAdded
 from schemas.task import ACCEPTED, STARTED, SUSPENDED, TERMINAL, CancelRequested, TaskCanceled
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
@@ -89,37 +90,47 @@ class TextPrinter:
     def __init__(self, out: Outlet, notes: Notes) -> None:
         self._out = out
         self._notes = notes
+        self._steps = StepNotes(notes)
         self._pieces: list[tuple[tuple[str, int], str]] = []
+        self._begun: set[str] = set()
         self._asked = ""
 
     async def event(self, event: TaskEvent) -> None:
         data = event.data
         if isinstance(data, Text):
             if data.kind == "text":
-                self._pieces.append(((data.step, data.part), data.text))
-                await self._write(data.text)
+                await self._text(data)
         elif isinstance(data, TextDiscarded):
             self._discard((data.step, data.part), data.length)
             self._notes.warn(f"the last {data.length} characters are discarded: the attempt that wrote them died")
-        elif isinstance(data, StepProgress):
-            share = f"{data.fraction:4.0%} " if data.fraction is not None else ""
-            self._notes.say(f"{share}{data.message}".rstrip())
         elif isinstance(data, ArtifactAdded):
             self._notes.say(f"artifact {data.name} ({data.size} bytes)")
         elif isinstance(data, CancelRequested):
             self._asked = data.reason
         elif event.type == SUSPENDED and data.error is not None:
             self._notes.warn(f"suspended: {data.error.message}")
+        else:
+            self._steps.event(data)
 
     async def result(self, result: Result, last: TaskEvent) -> None:
         if result.output is not None:
             await self._output(result.output)
         if self._notes.in_line:
             await self._write("\n")
+        if result.usage is not None and result.usage.requests > 1:
+            self._notes.say(f"used  {result.usage.requests} model requests: {usage_in_words(result.usage)}")
         if result.error is not None:
             self._error(result)
         elif isinstance(last.data, TaskCanceled):
             self._notes.warn(f"canceled: {self._asked or last.data.reason or 'on request'}")
+
+    async def _text(self, data: Text) -> None:
+        """Text as it comes; what another model step says begins on a line of its own."""
+        if self._begun and data.step and data.step not in self._begun and self._notes.in_line:
+            await self._write("\n")
+        self._begun.add(data.step)
+        self._pieces.append(((data.step, data.part), data.text))
+        await self._write(data.text)
 
     async def _output(self, output: Any) -> None:
         told = "".join(text for _, text in self._pieces)

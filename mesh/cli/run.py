@@ -14,6 +14,7 @@ Examples:
   mesh run report "otters" --app app.py:app      an agent of your own
   cat notes.txt | mesh run report - --app app.py:app
   mesh run report "otters" --json | jq .type
+  mesh run assistant "and in leap years?" --context days    it sees what was said under this id
 
 \b
 Stdout has the agent's text only, everything else is on stderr. Where no mesh is running, one is started on
@@ -31,6 +32,7 @@ def run(
     input: Annotated[
         str, typer.Argument(metavar="INPUT", help="Text or JSON; - reads it from stdin.", show_default=False)
     ],
+    context: options.Context = None,
     app: options.App = None,
     server: options.Server = None,
     store: options.Store = options.STORE,
@@ -41,5 +43,7 @@ def run(
     from mesh.cli.outcome import leave_with
     from mesh.cli.running import Request, run_task
 
-    request = Request(agent=agent, input=read_text(input), app=app, server=server, store=store, json=json)
+    request = Request(
+        agent=agent, input=read_text(input), context=context, app=app, server=server, store=store, json=json
+    )
     leave_with(run_task(request))

@@ -17,12 +17,12 @@ from msgspec import Struct
 from mesh.cli.notes import Notes
 from mesh.cli.outcome import LEFT
 from mesh.cli.output import Outlet
-from mesh.cli.places import EMBEDDED, found_or_embedded
+from mesh.cli.places import EMBEDDED, database_on, found_or_embedded
 from mesh.cli.printer import Follower, JsonPrinter, Printer, TextPrinter
-from mesh.cli.served import Served, load_served
+from mesh.cli.served import Served, demo_in_words, load_served
 from mesh.client import Client, Task
 from mesh.errors import BusUnavailable, InvalidInput, MeshError
-from mesh.find import Place, has_gone, raise_when_gone
+from mesh.find import Place, has_gone, raise_when_gone, system_url
 from mesh.runtime import Fleet, Interrupts, serving
 from mesh.service import ServiceConfig, services_of
 from mesh.settings import settings_from
@@ -38,6 +38,7 @@ class Request(Struct, frozen=True, kw_only=True):
 
     agent: str
     input: str
+    context: str | None
     app: str | None
     server: str | None
     store: Path
@@ -98,20 +99,28 @@ class _Run:
             services = services_of(app)
             if place.named_by == EMBEDDED:
                 services.insert(0, "router")
-            config = ServiceConfig(url=place.url, settings=settings, app=app, app_version=version)
+                if request.context is not None:
+                    services.insert(1, "session-store")
+            config = ServiceConfig(
+                url=place.url, settings=settings, app=app, app_version=version,
+                system_url=system_url(place.url, os.environ, request.store),
+                database=database_on(request.store),
+            )  # fmt: skip
             async with serving(Fleet(services, config), self._notes.warn):
                 yield place
 
     def _demo(self) -> Served:
         demo = load_served(None)
-        how = "its assistant asks MESH_MODEL" if os.environ.get("MESH_MODEL") else "offline, no keys"
-        self._notes.say(f"no --app is given: using the built-in demo app ({how}), agents: {demo.agents}")
+        self._notes.say(f"no --app is given: using the built-in demo app ({demo_in_words()})")
         return demo
 
     async def _submit(self, client: Client) -> Task:
         if self._submitted:
             return client.task(self._follower.id)
-        task = await client.submit(self._request.agent, self._request.input, task_id=self._follower.id)
+        request = self._request
+        task = await client.submit(
+            request.agent, request.input, task_id=self._follower.id, context_id=request.context
+        )  # fmt: skip
         self._submitted = True
         self._notes.say(f"task {task.id}")
         return task

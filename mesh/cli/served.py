@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from msgspec import Struct
 
 from mesh.agents.app import Mesh
@@ -19,6 +21,17 @@ class Served(Struct, frozen=True):
     def agents(self) -> str:
         """The names of its agents."""
         return ", ".join(sorted(self.app.agents)) or "none"
+
+    @property
+    def example(self) -> str:
+        """The arguments of a `mesh run` to begin with."""
+        return f'{next(iter(self.app.agents))} "otters"' if self.target else 'assistant "how many days until christmas"'
+
+
+def demo_in_words() -> str:
+    """What the built-in demo needs."""
+    model = os.environ.get("MESH_MODEL")
+    return f"its assistant asks {model}" if model else "offline: its model is scripted, and needs no key"
 
 
 def load_served(target: str | None) -> Served:

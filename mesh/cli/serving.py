@@ -9,7 +9,7 @@ import structlog
 from mesh.cli.options import STORE
 from mesh.cli.outcome import COMPLETED, LEFT
 from mesh.cli.served import Served
-from mesh.find import LOCAL_URL, named_place
+from mesh.find import LOCAL_URL, named_place, system_url
 from mesh.runtime import Fleet, Interrupts, serve_until_signal
 from mesh.service import ServiceConfig
 from mesh.settings import settings_from
@@ -22,8 +22,9 @@ async def serve(name: str, served: Served | None, *, server: str | None, drain_s
     settings, place = settings_from(os.environ), named_place(server, os.environ, STORE)
     url = place.url if place else LOCAL_URL
     config = ServiceConfig(
-        url=url, settings=settings, app=served.app if served else None, app_version=served.version if served else ""
-    )
+        url=url, settings=settings, app=served.app if served else None, app_version=served.version if served else "",
+        system_url=system_url(url, os.environ, STORE),
+    )  # fmt: skip
     bound = log.bind(service=name, **({"app": served.app.name, "version": served.version} if served else {}))
     async with Interrupts() as interrupts:
         in_order = await serve_until_signal(

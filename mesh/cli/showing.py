@@ -13,12 +13,15 @@ import typer
 from mesh.cli.outcome import COMPLETED
 from mesh.cli.output import Outlet
 from mesh.cli.places import connected_bus, readable
+from mesh.cli.steps import shown, usage_in_words
 from mesh.log.head import Entry
 from mesh.log.reading import read_log
 from mesh.logs import colourful
+from mesh.models.usage import total_usage
 from mesh.probe import require_mesh
 from mesh.registry import Registry, read_registry
 from schemas.envelope import Event, Head
+from schemas.step import ArtifactAdded, StepCompleted, StepRequested
 from schemas.task import TaskAccepted
 
 MAX_VALUE_CHARS: Final = 200
@@ -50,24 +53,41 @@ def _heading(id: str, entries: list[Entry], registry: Registry, colour: bool) ->
         lines.append(f"agent {opening.agent} of pool {opening.pool}, for {opening.owner}{context}")
         if head.phase == "runnable" and not registry.workers_of(opening.pool):
             lines.append(f"it waits: no worker serves pool {opening.pool} now; start one with `mesh service executor`")
+    return [*lines, *_summary(id, entries)]
+
+
+def _summary(id: str, entries: list[Entry]) -> list[str]:
+    """What a task used and wrote."""
+    events = [event.data for entry in entries for event in entry.commit.events]
+    models = {data.step for data in events if isinstance(data, StepRequested) and data.kind == "model"}
+    answers = [data for data in events if isinstance(data, StepCompleted) and data.step in models]
+    used = usage_in_words(total_usage(answer.usage for answer in answers))
+    lines = [f"{len(answers)} model answer{'' if len(answers) == 1 else 's'}: {used}"] if answers else []
+    names = list(dict.fromkeys(data.name for data in events if isinstance(data, ArtifactAdded)))
+    if names:
+        lines.append(f"wrote {', '.join(names)}; fetch one with `mesh artifact get {id} NAME`")
     return lines
 
 
 def _commits(entries: list[Entry], colour: bool) -> list[str]:
-    lines = []
+    lines: list[str] = []
+    requested: dict[str, StepRequested] = {}
     for entry in entries:
         commit = entry.commit
         lines.append("")
         lines.append(_dim(f"#{entry.seq}  commit {commit.n}  {commit.at}  {commit.by}", colour))
-        lines += [_event(event, colour) for event in commit.events]
+        for event in commit.events:
+            lines += _event(event, requested, colour)
         lines.append(_dim(f"  → {_head(commit.head)}", colour))
     return lines
 
 
-def _event(event: Event, colour: bool) -> str:
+def _event(event: Event, requested: dict[str, StepRequested], colour: bool) -> list[str]:
+    if words := shown(event, requested):
+        return [f"  {_bold(event.type, colour)}  {words[0]}", *(f"  {line}" for line in words[1:])]
     data = msgspec.json.decode(msgspec.json.encode(event.data))
     values = "  ".join(f"{key}={_value(value)}" for key, value in data.items())
-    return f"  {_bold(event.type, colour)}  {values}".rstrip()
+    return [f"  {_bold(event.type, colour)}  {values}".rstrip()]
 
 
 def _value(value: Any) -> str:

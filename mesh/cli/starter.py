@@ -8,8 +8,11 @@ APP: Final = '''\
 """An app of the mesh: run it with  mesh run report "otters" --app app.py:app"""
 
 import asyncio
+import os
 
 from mesh import Context, Mesh
+from mesh.models import Call, Reply
+from mesh.models.scripted import in_turn
 
 app = Mesh("shop")
 
@@ -30,7 +33,27 @@ async def report(ctx: Context, topic: str) -> str:
     await ctx.emit_progress("looking for facts")
     facts = await ctx.step("facts", fetch_facts, topic)
     await ctx.emit_text(f"found {len(facts)} facts. ")
+    await ctx.write_artifact("facts.md", "\\n".join(f"- {fact}" for fact in facts))
     return summarise(facts)
+
+
+@app.tool(idempotent=True, timeout_s=5)
+def price(item: str) -> float:
+    """Price of one item in EUR."""
+    return 1.5 * len(item)
+
+
+# What the clerk says offline. With MESH_MODEL=openai:gpt-5-mini and its key, a real model answers instead.
+script = in_turn(
+    Reply(text="Let me look. ", calls=(Call("price", {"item": "otter"}),)),
+    Reply(text="An otter costs 7.50 EUR, says the price tool; the rest is a script, not a model."),
+)
+clerk = app.model_agent(
+    "clerk",
+    model=os.environ.get("MESH_MODEL") or app.scripted_model("clerk", script),
+    instructions="You work in a shop. Look prices up, never guess them.",
+    tools=[price],
+)
 '''
 
 TEST: Final = '''\
@@ -38,15 +61,25 @@ TEST: Final = '''\
 
 import asyncio
 
-from app import app, fetch_facts, summarise
+from app import app, clerk, price, report, script
+
+from mesh.models import ScriptedModel
+from mesh.testing import run_local
 
 
 def test_a_report_names_the_topic() -> None:
-    assert "otters" in summarise(asyncio.run(fetch_facts("otters")))
+    result = asyncio.run(run_local(report, "otters", app=app))
+    assert "otters" in result.output
 
 
-def test_the_app_has_its_agent() -> None:
-    assert list(app.agents) == ["report"]
+def test_a_tool_is_a_plain_function() -> None:
+    assert price("otter") == 7.5
+
+
+def test_the_clerk_looks_the_price_up() -> None:
+    result = asyncio.run(run_local(clerk, "what is an otter?", models=ScriptedModel(script), app=app))
+    assert result.steps["model/call_1_1/price"] == 7.5
+    assert "7.50 EUR" in result.output
 '''
 
 FILES: Final = {"app.py": APP, "test_app.py": TEST}

@@ -46,7 +46,7 @@ def submit(
         str, typer.Argument(metavar="INPUT", help="Text or JSON; - reads it from stdin.", show_default=False)
     ],
     id: Annotated[str | None, typer.Option(metavar="ID", help="The task's id; a fresh one if not given.")] = None,
-    context: Annotated[str | None, typer.Option(metavar="ID", help="The conversation it belongs to.")] = None,
+    context: options.Context = None,
     owner: Annotated[str | None, typer.Option(metavar="TENANT/USER", help="For whom it is done.")] = None,
     deadline: Annotated[float | None, typer.Option(metavar="SECONDS", help="It fails after that.")] = None,
     metadata: Annotated[str | None, typer.Option(metavar="JSON", help="An object for the handler.")] = None,

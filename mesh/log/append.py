@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Final
+
+from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from mesh.log.head import Entry, View, Writer, next_commit, view_of
 from mesh.log.ops import UNKNOWN, Append, Flow, Message, Publish, ReadAfter, ReadFirst, Stored
 from mesh.subjects import Subjects, root_of
-from schemas.command import Ended, run_command
-from schemas.envelope import VERSION, Commit, Event, event
+from schemas.command import Ended, Run
+from schemas.envelope import VERSION, Commit, Event, encode, event
+from schemas.task import TaskAccepted
+
+# What a run command may carry of its log: it is stored twice then, once in the queue.
+MAX_OPENING_BYTES: Final = 16 * 1024
 
 
 class Appended(Struct, frozen=True):
@@ -61,17 +68,21 @@ def tell_end(names: Subjects, view: View) -> Flow[None]:
 
 
 def wake_message(names: Subjects, view: View) -> Flow[Message]:
-    """The run command of a runnable task; its pool stands in commit 0."""
+    """The run command of a runnable task; its pool and its agent stand in commit 0."""
     first: Entry | None = yield ReadFirst(view.task, view.first)
-    pool = first.commit.events[0].data.pool if first else ""
-    return run_message(names, pool, view)
+    if first is None or not isinstance(first.commit.events[0].data, TaskAccepted):
+        raise LookupError(f"the log of task '{view.task}' does not begin with its admission")
+    return run_message(names, first.commit, view)
 
 
-def run_message(names: Subjects, pool: str, view: View) -> Message:
-    """The run command that this view asks for."""
-    return Message(
-        subject=names.run(pool),
-        body=run_command(
-            view.task, root_of(view.task), v=view.v, first=view.first, last=view.seq, n=view.n, head=view.head
-        ),
-    )
+def run_message(names: Subjects, first: Commit, view: View) -> Message:
+    """The run command that this view asks for; `first` is commit 0, an admission."""
+    opening = first.events[0].data
+    head = view.head
+    run = Run(
+        v=view.v, task=view.task, root=root_of(view.task), first=view.first, last=view.seq, n=view.n, head=head,
+        wake=head.wake, not_apps=head.not_apps, agent=opening.agent,
+    )  # fmt: skip
+    if view.n == 0 and len(body := encode(first)) <= MAX_OPENING_BYTES:
+        run = replace(run, opening=Raw(body))
+    return Message(subject=names.run(opening.pool), body=run)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mesh.log.head import EXECUTOR, Entry, fold
+from mesh.log.head import EXECUTOR, ROUTER, Entry, fold
+from mesh.log.texts import texts_in
 from schemas import error as codes
 from schemas import step, task
 from schemas.envelope import Commit, Event, Head
 from schemas.step import StepCompleted, StepFailed, StepRequested, StepStarted, TextAdded
-from schemas.task import CancelRequested, MessageReceived, TaskFailed, TaskStarted
+from schemas.task import CUT_OFF, CancelRequested, MessageReceived, TaskFailed, TaskReleased, TaskStarted
 
 OPENINGS = frozenset({task.ACCEPTED, task.REJECTED, task.CANCELED})
 ONLY_FIRST = frozenset({task.ACCEPTED, task.REJECTED})
@@ -101,9 +102,11 @@ def _ownership(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _as_owner(commit: Commit) -> bool:
+    last = commit.events[-1].data
+    if isinstance(last, TaskReleased) and last.reason == CUT_OFF and commit.by.startswith(ROUTER):
+        return False
     if any(event.type in OWNERS_ALONE for event in commit.events):
         return True
-    last = commit.events[-1].data
     given_up = isinstance(last, TaskFailed) and last.error.code == codes.ATTEMPTS_EXHAUSTED
     return commit.by.startswith(EXECUTOR) and not given_up
 
@@ -143,12 +146,12 @@ class _Story:
             yield from self._start(data)
         elif isinstance(data, StepCompleted | StepFailed):
             yield from self._result(data)
-        elif isinstance(data, TextAdded):
-            yield from self._add(data)
         elif isinstance(data, CancelRequested | MessageReceived):
             if data.id in self._signals:
                 yield f"task signal '{data.id}' is taken twice"
             self._signals.add(data.id)
+        for added in texts_in(data):
+            yield from self._add(added)
 
     def _start(self, data: StepStarted) -> Iterator[str]:
         request = self._requested.get(data.step)

@@ -24,6 +24,7 @@ INVALID_SUBJECT: Final = "invalid_subject"
 INVALID_RUN: Final = "invalid_run"
 INVALID_SIGNAL: Final = "invalid_signal"
 INVALID_FIRED: Final = "invalid_fired"
+INVALID_CALL: Final = "invalid_call"
 REFUSED_SIGNAL: Final = "refused_signal"
 EXPIRED: Final = "expired"
 DUPLICATE_ID: Final = codes.DUPLICATE_ID
@@ -73,6 +74,7 @@ def contents(task: str, error: Error, delivery: Received) -> DeadLetter:
     return DeadLetter(
         v=VERSION, task=task, error=error, subject=delivery.subject, at=rfc3339(delivery.at),
         headers=_first_headers(delivery.headers), body=body, encoding=encoding, size=len(delivery.data),
+        sequence=delivery.seq,
     )  # fmt: skip
 
 

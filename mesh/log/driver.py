@@ -7,7 +7,8 @@ is repeated by the flow (L4), reads and follow-ups are repeated here with a grow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -15,7 +16,7 @@ import structlog
 
 from mesh.bus import Bus, StoredMessage
 from mesh.bus import Conflict as BusConflict
-from mesh.clock import Clock, SystemClock
+from mesh.clock import BrokerClock, Clock, SystemClock
 from mesh.errors import BusUnavailable, StorageFull, TooLarge
 from mesh.log import ops
 from mesh.log.head import Entry
@@ -23,11 +24,17 @@ from mesh.log.large import spill, spill_commit
 from mesh.log.objects import MeshObjects
 from mesh.log.ops import Flow, T, drive
 from mesh.subjects import Subjects
-from schemas import envelope
+from schemas import envelope, worker
 from schemas.instant import rfc3339
 from schemas.object import LARGE_BYTES
+from schemas.worker import WorkerAnswer, WorkerRequest
 
 PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+PATIENCE_S: Final = 2.0
+MAX_QUESTIONS: Final = 10
+UNKNOWN_S: Final = 0.1
+# For so long a leader that was cut off may answer as if it still were one.
+DEPOSED_S: Final = 15.0
 A = TypeVar("A")
 log = structlog.get_logger("mesh.log")
 
@@ -40,7 +47,8 @@ def entry_of(message: StoredMessage) -> Entry:
 class Driver:
     """Answers the operations of flows with the broker behind `bus`.
 
-    `on_storage` is told when the broker's store is full (True) and when it takes appends again (False).
+    `on_storage` is told when the broker's store is full (True) and when it takes appends again (False). `patience_s` is
+    how long another worker may take to answer. Timers count from the broker's clock, which fires them.
     """
 
     def __init__(
@@ -50,12 +58,15 @@ class Driver:
         *,
         clock: Clock | None = None,
         on_storage: Callable[[bool], None] = lambda full: None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.bus = bus
         self.names = names
         self.clock = clock or SystemClock()
         self._on_storage = on_storage
         self._full = False
+        self._patience_s = patience_s
+        self.broker = BrokerClock(lambda: self._again(lambda: bus.server_time(names.work)))
         self.objects = MeshObjects(bus, names, self._again)
         self._answers: dict[type, Callable[[Any], Awaitable[Any]]] = {
             ops.Append: self._append,
@@ -64,6 +75,7 @@ class Driver:
             ops.ReadAfter: self._read_after,
             ops.Publish: self._publish,
             ops.Tell: self._tell,
+            ops.Holds: self._holds,
         }
 
     async def drive(self, flow: Flow[T]) -> T:
@@ -90,6 +102,8 @@ class Driver:
                 self._storage(full=True)
             except BusUnavailable:
                 await self.bus.wait_connected()
+                # A cluster without a leader refuses at once, and that for seconds.
+                await asyncio.sleep(UNKNOWN_S)
                 return ops.UNKNOWN
             else:
                 self._storage(full=False)
@@ -113,16 +127,25 @@ class Driver:
 
     async def _read_first(self, op: ops.ReadFirst) -> Entry | None:
         message = await self._again(lambda: self.bus.get(self.names.tasks, op.first))
+        if message is None:  # a replica that lags behind does not have it yet
+            subject = self.names.task(op.task)
+            found = await self._again(lambda: self.bus.read(self.names.tasks, subject, first=op.first, leader=True))
+            message = found[0] if found and found[0].seq == op.first else None
         return entry_of(message) if message else None
 
     async def _read_after(self, op: ops.ReadAfter) -> tuple[Entry, ...]:
-        subject = self.names.task(op.task)
-        messages = await self._again(lambda: self.bus.read(self.names.tasks, subject, first=op.after + 1))
-        if not op.last or not messages or messages[-1].seq < op.last:
-            messages = await self._again(
-                lambda: self.bus.read(self.names.tasks, subject, first=op.after + 1, leader=True)
-            )
+        messages = await self._read_log(op, leader=False)
+        if not op.last or not _reaches(messages, op.last):
+            messages = await self._read_log(op, leader=True)
+        give_up = time.monotonic() + DEPOSED_S
+        while op.last and not _reaches(messages, op.last) and time.monotonic() < give_up:
+            await asyncio.sleep(PAUSES_S[-1])
+            messages = await self._read_log(op, leader=True)
         return tuple([entry_of(m) for m in messages])
+
+    async def _read_log(self, op: ops.ReadAfter, *, leader: bool) -> list[StoredMessage]:
+        stream, subject = self.names.tasks, self.names.task(op.task)
+        return await self._again(lambda: self.bus.read(stream, subject, first=op.after + 1, leader=leader))
 
     async def _publish(self, op: ops.Publish) -> None:
         if len(op.messages) == 1:
@@ -136,22 +159,42 @@ class Driver:
         body = msgspec.json.encode(message.body)
         if len(body) > LARGE_BYTES:
             body = msgspec.json.encode(await spill(message.body, self.objects))
-        headers = self._headers(message)
+        headers = await self._headers(message)
         await self._again(lambda: self.bus.publish(message.subject, body, headers=headers))
         self._storage(full=False)
 
-    def _headers(self, message: ops.Message) -> dict[str, str] | None:
+    async def _headers(self, message: ops.Message) -> dict[str, str] | None:
         headers = {}
         if message.id:
             headers["Nats-Msg-Id"] = message.id
         if message.target:
-            at = message.at or rfc3339(self.clock.now() + message.after_s)
+            at = message.at or rfc3339(await self.broker.now() + message.after_s)
             headers["Nats-Schedule"] = f"@at {at}"
             headers["Nats-Schedule-Target"] = message.target
         return headers or None
 
     async def _tell(self, op: ops.Tell) -> None:
         await self.bus.send(op.subject, msgspec.json.encode(op.body))
+
+    async def _holds(self, op: ops.Holds) -> bool:
+        """Silence counts only while the broker answers: one that stands still, or a slow link, is not the worker's."""
+        question = WorkerRequest(kind=worker.HOLDS, seq=op.seq, delivery=op.delivery)
+        subject, body = self.names.worker(op.worker), msgspec.json.encode(question)
+        quick = await self._is_quick()
+        for _ in range(MAX_QUESTIONS):
+            try:
+                answer = await self.bus.request(subject, body, timeout_s=self._patience_s)
+                return msgspec.json.decode(answer.data, type=WorkerAnswer).holds
+            except BusUnavailable:
+                before, quick = quick, await self._is_quick()
+                if before and quick:
+                    break
+        return False
+
+    async def _is_quick(self) -> bool:
+        asked_at = time.monotonic()
+        await self._again(lambda: self.bus.server_time(self.names.work))
+        return time.monotonic() - asked_at < self._patience_s
 
     async def _again(self, ask: Callable[[], Awaitable[A]]) -> A:
         """Asks until the broker takes it."""
@@ -164,6 +207,10 @@ class Driver:
                 await self.bus.wait_connected()
             await asyncio.sleep(pause_s)
         raise AssertionError("the pauses never end")
+
+
+def _reaches(messages: Sequence[StoredMessage], last: int) -> bool:
+    return bool(messages) and messages[-1].seq >= last
 
 
 def _pauses() -> Any:

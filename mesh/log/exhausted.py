@@ -27,13 +27,12 @@ def exhausted(starts: int) -> Error:
     return Error(code=codes.ATTEMPTS_EXHAUSTED, message=message, hint=hint)
 
 
-def exhausted_letter(names: Subjects, entry: Entry, sequence: int) -> Message | None:
-    """The dead letter that this end asks for, if it is such an end; `sequence` is the command's."""
+def exhausted_letter(names: Subjects, entry: Entry) -> Message | None:
+    """The dead letter that this end asks for, if it is such an end; `entry` is the newest of the log."""
     last = entry.commit.events[-1].data
     if not (isinstance(last, TaskFailed) and last.error.code == codes.ATTEMPTS_EXHAUSTED):
         return None
     task = entry.commit.task
     letter = DeadLetter(v=VERSION, task=task, error=last.error, subject=names.task(task), at=entry.commit.at)
     kind = dead_letters.ATTEMPTS_EXHAUSTED
-    # By the task: its end is met through the sequences of more than one stream.
-    return Message(subject=names.dead(kind, task), body=letter, id=dead_letters.letter_id(task, sequence, kind))
+    return Message(subject=names.dead(kind, task), body=letter, id=dead_letters.letter_id(task, entry.seq, kind))

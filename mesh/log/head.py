@@ -89,7 +89,7 @@ def fold(head: Head, n: int, by: str, events: tuple[Event, ...]) -> Head:
     if head.phase == "ended":
         raise ValueError("nothing follows the terminal event")
     if by.startswith(EXECUTOR) and any(one.type not in NO_PROGRESS for one in events):
-        head = replace(head, starts=0)
+        head = replace(head, starts=0, cut_offs=0)
     for event in events:
         head = _apply(head, n, event)
     return head
@@ -104,7 +104,8 @@ def _apply(head: Head, n: int, event: Event) -> Head:
             head = replace(head, cancel=True, cancel_id=event.data.id)
         return replace(head, phase="runnable", wake=n) if head.phase == "suspended" else head
     if kind == task.ACCEPTED:
-        return replace(head, phase="runnable", wake=n, tell=event.data.parent is not None)
+        tell, deadline = event.data.parent is not None, event.data.deadline_s is not None
+        return replace(head, phase="runnable", wake=n, tell=tell, deadline=deadline)
     if kind == task.STARTED:
         data = event.data
         return replace(
@@ -114,7 +115,8 @@ def _apply(head: Head, n: int, event: Event) -> Head:
     if kind == task.SUSPENDED:
         return replace(head, phase="suspended", cover=0, delivery=0, owner="", starts=0, not_apps=event.data.not_apps)
     if kind == task.RELEASED:
-        return replace(head, claim=n, owner="", starts=max(0, head.starts - 1))
+        cut_offs = head.cut_offs + (event.data.reason == task.CUT_OFF)
+        return replace(head, claim=n, owner="", starts=max(0, head.starts - 1), cut_offs=cut_offs)
     if kind == task.RESUMED:
         return replace(head, phase="runnable", wake=n, cover=0, delivery=0, owner="")
     return head

@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 from mesh.log import cursor as cursors
 from mesh.log.cursor import Part, Position
 from mesh.log.head import Entry
+from mesh.log.texts import texts_in
 from schemas import step, task
 from schemas.delta import Delta
 from schemas.instant import rfc3339
@@ -132,6 +133,11 @@ class Merge:
         self._tell(part, Text(text=rest, step=data.step, part=data.part), at, out)
         part.kept = max(part.kept, end)
 
+    def _complete(self, data: StepCompleted | Raw, at: str, out: list[TaskEvent]) -> None:
+        for added in texts_in(data):
+            self._add_text(added, at, out)
+        self._forget(data, at, out)
+
     def _forget(self, data: StepCompleted | StepFailed | Raw, at: str, out: list[TaskEvent]) -> None:
         """A step has ended: what counts of its text is in the log, but for the other parts of its result."""
         if isinstance(data, Raw):
@@ -170,7 +176,7 @@ class Merge:
     # What an event of the log does to text before it is told itself; most events do nothing.
     _ON_TEXT: ClassVar[dict[str, Callable[[Merge, Any, str, list[TaskEvent]], None]]] = {
         step.TEXT_ADDED: _add_text,
-        step.COMPLETED: _forget,
+        step.COMPLETED: _complete,
         step.FAILED: _forget,
         task.STARTED: _discard_all,
         **dict.fromkeys(task.TERMINAL, _end),

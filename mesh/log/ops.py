@@ -97,6 +97,14 @@ class Tell(Struct, frozen=True):
     body: Broadcast | Struct
 
 
+class Holds(Struct, frozen=True):
+    """Ask a worker whether it still works on this delivery of a command; silence is a no. → bool"""
+
+    worker: str
+    seq: int
+    delivery: int
+
+
 class Commits(Struct, frozen=True):
     """Append these events as the owner; what is committed stays. → None"""
 
@@ -127,7 +135,7 @@ class Perform(Struct, frozen=True):
     attempt: int
 
 
-Op = Append | Read | ReadFirst | ReadAfter | Publish | Tell | Commits | Lease | Calls | Awaits | Perform
+Op = Append | Read | ReadFirst | ReadAfter | Publish | Tell | Holds | Commits | Lease | Calls | Awaits | Perform
 Flow = Generator[Op, Any, T]
 
 
@@ -172,6 +180,7 @@ __all__ = [
     "Drop",
     "Entry",
     "Flow",
+    "Holds",
     "Lease",
     "Message",
     "Nak",

@@ -16,9 +16,12 @@ import msgspec
 
 from mesh.bus import Bus, LiveMessage
 from mesh.errors import BusUnavailable, CursorExpired, UnknownTask
-from mesh.log.driver import entry_of
+from mesh.log.driver import DEPOSED_S, entry_of
 from mesh.log.head import Entry
 from mesh.log.merge import Merge, TaskEvent
+from mesh.log.objects import MeshObjects
+from mesh.log.reading import read_log
+from mesh.log.texts import lacks_text, with_texts
 from mesh.subjects import Subjects
 from schemas import envelope
 from schemas.delta import Delta
@@ -27,6 +30,7 @@ IDLE_S: Final = 3.0
 UNKNOWN_GRACE_S: Final = 2.0
 MAX_HELD: Final = 1000
 PAUSE_S: Final = 0.05
+BEHIND_PAUSE_S: Final = 0.5
 BAD_DELTA: Final = (msgspec.DecodeError, RecursionError, OverflowError, ValueError, OSError)
 _delta = msgspec.json.Decoder(Delta)
 
@@ -52,12 +56,13 @@ class Tail:
         self._woken = asyncio.Event()
         self._gap = True
         self._known = False
+        self._behind_since = 0.0
 
     async def events(self) -> AsyncGenerator[TaskEvent]:
         """Every event from the cursor on, until after the terminal one.
 
-        Raises: UnknownTask, CursorExpired, BusUnavailable where the first read fails; a broker that is lost later is
-        waited for.
+        Raises: UnknownTask, CursorExpired, ArtifactMissing for a model's large answer that is gone, BusUnavailable
+        where the first read fails; a broker that is lost later is waited for.
         """
         async with AsyncExitStack() as stack:
             subjects = [self._names.log(self._task)]
@@ -108,7 +113,12 @@ class Tail:
             self._live.appendleft(message)
             self._gap = True
             return []
-        return self._merge.commit(Entry(message.seq, envelope.decode(message.data)))
+        entry = Entry(message.seq, envelope.decode(message.data))
+        if entry.seq > self._merge.seq and lacks_text(entry):
+            self._live.appendleft(message)
+            self._gap = True
+            return []
+        return self._merge.commit(entry)
 
     async def _fill_gap(self) -> list[TaskEvent]:
         self._gap = False
@@ -121,6 +131,27 @@ class Tail:
             await self._bus.wait_connected()
             await asyncio.sleep(PAUSE_S)
             return []
+        except CursorExpired:
+            if not await self._broker_is_behind():
+                raise
+            self._gap = True
+            await asyncio.sleep(BEHIND_PAUSE_S)
+            return []
+
+    async def _broker_is_behind(self) -> bool:
+        """Whether who answers for the log has less than this tail has seen.
+
+        A leader that was cut off from its cluster does not know for some seconds that it is none any more. If it lasts
+        longer, the stream is another one.
+        """
+        now = asyncio.get_running_loop().time()
+        self._behind_since = self._behind_since or now
+        if now - self._behind_since > DEPOSED_S:
+            return False
+        try:
+            return await self._bus.last_sequence(self._names.tasks) < self._merge.seq
+        except BusUnavailable:
+            return True
 
     async def _catch_up(self) -> list[TaskEvent]:
         """Reads what is missing; the newest commit comes from the leader, the rest up to it from anywhere (V2, V3)."""
@@ -131,6 +162,7 @@ class Tail:
         self._known = True
         if newest.seq < self._merge.seq:
             raise CursorExpired(f"the log of task '{self._task}' is another one now", hint="start from the beginning")
+        self._behind_since = 0.0
         entries = [newest]
         if newest.seq > self._merge.seq and newest.commit.n > 0:
             first = max(newest.commit.first, self._merge.seq + 1)
@@ -138,7 +170,12 @@ class Tail:
             if not stored or stored[-1].seq < newest.seq:
                 stored = await self._bus.read(self._names.tasks, subject, first=first, leader=True)
             entries = [entry_of(message) for message in stored]
-        out = [event for entry in entries for event in self._merge.commit(entry)]
+            if not self._merge.seq and (not entries or entries[0].commit.n):
+                # Restored from another mesh: the sequence that its commits name as the first is one of that.
+                entries = await read_log(self._bus, self._names, self._task)
+        objects = MeshObjects(self._bus, self._names)
+        whole = [await with_texts(entry, objects) for entry in entries]
+        out = [event for entry in whole for event in self._merge.commit(entry)]
         return out if self._merge.ended or not self._ahead else out + await self._cached_deltas()
 
     async def _newest(self, subject: str) -> Entry | None:

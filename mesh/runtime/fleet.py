@@ -28,12 +28,12 @@ class Fleet:
         self._stopping = asyncio.Event()
 
     async def serve(self, started: Callable[[], None]) -> None:
-        """Serves until stopped; waits for a broker that is away and says so.
+        """Serves until stopped, or until each has been told to drain over the bus; waits for a broker that is away.
 
         Raises: what no waiting cures, such as AppError, PermissionDenied or StreamMismatch, in an exception group.
         """
         async with asyncio.TaskGroup() as group:
-            serving = [(member, group.create_task(member.serve())) for member in self._members]
+            serving = [(member, group.create_task(self._serve(member))) for member in self._members]
             announcing = group.create_task(self._announce(started))
             await self._stopping.wait()
             announcing.cancel()
@@ -53,6 +53,11 @@ class Fleet:
     def busy(self) -> list[str]:
         return [task for member in self._members for task in member.busy()]
 
+    async def _serve(self, member: _Member) -> None:
+        await member.serve()
+        if all(one.left for one in self._members):
+            self._stopping.set()
+
     async def _announce(self, started: Callable[[], None]) -> None:
         for member in self._members:
             await member.started.wait()
@@ -64,6 +69,7 @@ class _Member:
 
     def __init__(self, name: str, factory: ServiceFactory, config: ServiceConfig) -> None:
         self.started = asyncio.Event()
+        self.left = False
         self._name = name
         self._factory = factory
         self._config = config
@@ -79,8 +85,12 @@ class _Member:
                 first = _first(group)
                 lacks = "no JetStream" if isinstance(first, NotAMesh) else "no broker"
                 log.warning(f"{lacks}; trying again", service=self._name, url=self._config.url, error=str(first))
+            else:
+                self.left = True
             finally:
                 self._serving = None
+            if self.left:
+                return
             if not self._stopping:
                 await asyncio.sleep(RETRY_S)
 

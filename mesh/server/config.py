@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from mesh.durability import PROFILES
 from mesh.errors import ServerError
 
 ACCOUNT = "MESH"
@@ -62,13 +63,9 @@ def render(
 
 
 def _sync(durability: str) -> str:
-    match durability:
-        case "dev":
-            return ""
-        case "single":
-            return "sync_interval: always"
-        case _:
-            raise ServerError(f"durability {durability!r} is not known", hint="dev or single")
+    if durability not in PROFILES:
+        raise ServerError(f"durability {durability!r} is not known", hint=", ".join(PROFILES))
+    return "sync_interval: always" if PROFILES[durability].flushed else ""
 
 
 def _quoted(text: str) -> str:

@@ -29,8 +29,8 @@ class EmbeddedServer:
 
     Clients connect to `url` without credentials. It listens on loopback unless told otherwise, because everybody who
     reaches it may do everything. Without a `port` it gets a free one and keeps it for later starts of this object, so
-    that clients find it again. With `durability` "dev" data survive the death of any process, with "single" also a
-    loss of power, at the price of one flush per message.
+    that clients find it again. `durability` names a profile: with "dev" data survive the death of any process, with
+    "single" and "cluster" also a loss of power, at the price of one flush per message.
 
     The life of the process belongs to no event loop; the calls of one object must not overlap, `wait_died` excepted.
     """
@@ -75,6 +75,11 @@ class EmbeddedServer:
             raise ServerError("the embedded server has no port before its first start")
         host = reachable(self._host)
         return f"nats://[{host}]:{self._port}" if ":" in host else f"nats://{host}:{self._port}"
+
+    @property
+    def system_url(self) -> str:
+        """The same for the system user, who hears of closed connections."""
+        return self._record(0).system_url
 
     @property
     def pid(self) -> int | None:
@@ -158,9 +163,12 @@ class EmbeddedServer:
                 f"the nats-server cannot be spawned: {error}", hint="check the system's limits"
             ) from error
         self._port = await self._ready(process)
-        self._files.write_record(
-            ServerRecord(url=self.url, pid=process.pid, system_user=config.SYSTEM_USER, system_password=self._password)
-        )
+        self._files.write_record(self._record(process.pid))
+
+    def _record(self, pid: int) -> ServerRecord:
+        return ServerRecord(
+            url=self.url, pid=pid, system_user=config.SYSTEM_USER, system_password=self._password
+        )  # fmt: skip
 
     async def _ready(self, process: ServerProcess) -> int:
         try:

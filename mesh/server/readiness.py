@@ -16,6 +16,9 @@ from . import wire
 from .process import ServerProcess
 
 POLL_S = 0.002
+LAST_POLL_S = 0.05
+ANSWER_S = 2.0
+UNAVAILABLE = 503
 MIN_VERSION = (2, 12)
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -27,11 +30,13 @@ async def until_ready(process: ServerProcess, ports_path: Path, host: str) -> in
 
     Raises: ServerError when it answers but cannot serve: it is too old, or JetStream is off.
     """
+    pause_s = POLL_S
     while process.poll() is None:
         port = read_port(ports_path)
         if port is not None and await _answers(reachable(host), port):
             return port
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 1.1, LAST_POLL_S)
     return None
 
 
@@ -74,11 +79,14 @@ def version(text: str) -> tuple[int, int]:
 
 async def _answers(host: str, port: int) -> bool:
     try:
-        async with wire.connect(host, port) as connection:
+        async with asyncio.timeout(ANSWER_S), wire.connect(host, port) as connection:
             check_info(connection.info)
             answer = msgspec.json.decode(await connection.request("$JS.API.INFO"), type=dict[str, Any])
-    except (OSError, EOFError, wire.NoResponders):
+    except (OSError, EOFError, TimeoutError, wire.NoResponders):
         return False
-    if error := answer.get("error"):
+    error = answer.get("error")
+    if error and error.get("code") == UNAVAILABLE:
+        return False  # a cluster that has not elected its leader yet
+    if error:
         raise ServerError(f"JetStream is not available: {error.get('description')}", hint="check config_extra")
     return True

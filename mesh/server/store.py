@@ -37,6 +37,12 @@ class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):
     system_user: str
     system_password: str = ""
 
+    @property
+    def system_url(self) -> str:
+        """The same server for the system user; empty if none is known."""
+        scheme, _, rest = self.url.partition("://")
+        return f"{scheme}://{self.system_user}:{self.system_password}@{rest}" if self.system_password else ""
+
 
 class Store:
     """The paths of one store folder, and the few files that are kept in it."""

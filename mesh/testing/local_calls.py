@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from mesh.agents.attempts import Attempt, Made
@@ -23,15 +23,17 @@ class LocalCalls:
         self.timeouts: dict[str, float | None] = {}
 
     async def make(
-        self, task: str, request: StepRequested, number: int, tell: Callable[[StepProgress], Awaitable[None]]
+        self, task: str, request: StepRequested, number: int, lost: int, tell: Callable[[StepProgress], None]
     ) -> Made:
-        """One attempt of the requested call."""
+        """One attempt of the requested call; `lost` before it were those of a log that is replayed."""
 
-        async def progress(message: str, fraction: float | None) -> None:
-            await tell(StepProgress(step=request.step, message=message, fraction=fraction))
+        def progress(message: str, fraction: float | None) -> None:
+            tell(StepProgress(step=request.step, message=message, fraction=fraction))
 
         timeout_s = self.timeouts.get(request.step)
-        attempt = Attempt(self.tools(request.name), task=task, step=request.step, number=number, timeout_s=timeout_s)
+        attempt = Attempt(
+            self.tools(request.name), task=task, step=request.step, number=number, lost=lost, timeout_s=timeout_s
+        )
         return await attempt.make(request.input or {}, attempt.context(progress, self._secrets), self._threads)
 
 

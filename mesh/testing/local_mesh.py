@@ -7,7 +7,7 @@ import secrets
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 
@@ -73,13 +73,24 @@ class Serving:
             task.result()
 
 
+class Broker(Protocol):
+    """One server, or a cluster of them."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def system_url(self) -> str: ...
+
+
 class LocalMesh:
     """A mesh in this process while the block runs; the broker is a real one.
 
     Without a `server` it starts one of its own on `store`, or on a folder that is removed afterwards. With a `server`
-    that is shared, it takes a prefix of its own there, unless `settings` name one, and removes everything
-    under that when it leaves. With `routers`, `executors` and `tool_runners` 0 it serves nothing until `start` is
-    called; an app without tools gets no tool runner.
+    that is shared, or a `Cluster`, it takes a prefix of its own there, unless `settings` name one, and removes
+    everything under that when it leaves. With `routers`, `executors` and `tool_runners` 0 it serves nothing until
+    `start` is called; an app without tools gets no tool runner. With an app and a router there is a session store, too,
+    for conversations and lists of tasks.
 
         async with LocalMesh(app) as mesh:
             result = await mesh.run("report", "otters")
@@ -93,7 +104,7 @@ class LocalMesh:
         app: Mesh | None = None,
         *,
         settings: Settings | None = None,
-        server: EmbeddedServer | None = None,
+        server: Broker | None = None,
         store: Path | None = None,
         routers: int = 1,
         executors: int = 1,
@@ -102,32 +113,35 @@ class LocalMesh:
     ) -> None:
         """Further keywords (`secrets`, `observer`, `app_version`) go to every `ServiceConfig`."""
         given = settings or Settings()
-        if server is not None and given.prefix == Settings().prefix:
+        self._shared = server is not None
+        if self._shared and given.prefix == Settings().prefix:
             given = msgspec.structs.replace(given, prefix=f"t{secrets.token_hex(5)}")
         self.settings = given
         self.app = app
         self.names = Subjects(self.settings.prefix)
-        self._shared = server is not None
         self._server = server
         self._store = store
         self._members = {
             "router": routers,
+            "session-store": int(bool(routers and app)),
             "tool-runner": tool_runners if app is not None and app.tools else 0,
             "executor": executors if app is not None else 0,
         }
         self._config = config
         self._stack = AsyncExitStack()
         self._serving: list[Serving] = []
+        self._scratch = ""
 
     @property
     def server(self) -> EmbeddedServer:
         """The broker: `kill`, `start`, `restart`. Leave a shared one alone."""
-        assert self._server is not None, "enter the block first"
+        assert isinstance(self._server, EmbeddedServer), "enter the block first"
         return self._server
 
     @property
     def url(self) -> str:
-        return self.server.url
+        assert self._server is not None, "enter the block first"
+        return self._server.url
 
     async def __aenter__(self) -> Self:
         try:
@@ -145,10 +159,14 @@ class LocalMesh:
     ) -> Serving:
         """Starts one more `router`, `executor` or `tool-runner`; it is stopped with the mesh."""
         config = dict(self._config)
+        if service == "session-store" and "database" not in config:
+            config["database"] = f"sqlite:///{self._scratch}/{secrets.token_hex(4)}.db"
         if observer is not None:
             config["observer"] = observer
         if app_version is not None:
             config["app_version"] = app_version
+        if self._server is not None:
+            config.setdefault("system_url", self._server.system_url)
         app = app or self.app
         serving = Serving(find_service(service)(ServiceConfig(url=self.url, settings=self.settings, app=app, **config)))
         self._serving.append(serving)
@@ -182,14 +200,17 @@ class LocalMesh:
     async def _open(self) -> None:
         if self._server is None:
             folder = self._store or Path(self._stack.enter_context(_folder()))
-            self._server = EmbeddedServer(folder)
-            self._stack.push_async_callback(self._server.stop)
-            await self._server.start()
+            self._server = server = EmbeddedServer(folder)
+            self._stack.push_async_callback(server.stop)
+            await server.start()
         self.bus = await Bus.connect(self.url, name="test")
         self._stack.push_async_callback(self.bus.aclose)
-        await self.bus.ensure(definitions(self.names, ack_wait_s=self.settings.ack_wait_s))
+        settings = self.settings
+        wanted = definitions(self.names, ack_wait_s=settings.ack_wait_s, replicas=settings.durability.replicas)
+        await self.bus.ensure(wanted)
         if self._shared:
             self._stack.push_async_callback(self._remove)
+        self._scratch = self._stack.enter_context(_folder())
         self.client = await Client.connect(self.url, prefix=self.settings.prefix)
         self._stack.push_async_callback(self.client.aclose)
         self._stack.push_async_callback(self.stop)

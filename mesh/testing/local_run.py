@@ -66,6 +66,7 @@ class LocalRecorder:
     """A recorder whose log is a list; nobody fences or cancels it."""
 
     cancelled = False
+    past = None
 
     def __init__(self, entries: Sequence[Entry], clock: Clock, calls: LocalCalls) -> None:
         self.entries = list(entries)
@@ -120,13 +121,14 @@ class LocalRecorder:
         if step in known.results:
             return known.results[step]
         request, begun = known.requested[step], known.starts.get(step, 0)
+        lost = begun
         if begun and not request.idempotent:
             return self._end(StepFailed(step=step, attempt=begun, error=unknown_outcome(request)))
         while True:
             begun += 1
             self.append(TOOL_RUNNER, (event(StepStarted(step=step, attempt=begun, by=TASK, cover=1, delivery=1)),))
             self.performed.append(step)
-            made = await self.calls.make(self.entries[0].commit.task, request, begun, self._tell_progress)
+            made = await self.calls.make(self.entries[0].commit.task, request, begun, lost, self._tell_progress)
             if made.pause_s is None:
                 return self._end(made.result)
 
@@ -134,7 +136,7 @@ class LocalRecorder:
         self._journal.add(event(result), self.append(TOOL_RUNNER, (event(result),)))
         return result
 
-    async def _tell_progress(self, progress: StepProgress) -> None:
+    def _tell_progress(self, progress: StepProgress) -> None:
         self.append(TOOL_RUNNER, (event(progress),))
 
     async def tell(self, text: str, offset: int) -> None:

@@ -10,8 +10,8 @@ import msgspec
 from mesh.log.check import check_log
 from mesh.log.head import Entry
 from mesh.log.merge import TaskEvent, Text, TextDiscarded
+from mesh.log.texts import texts_in
 from schemas.envelope import Event
-from schemas.step import TextAdded
 
 MAX_SHOWN = 200
 
@@ -76,9 +76,9 @@ def text_of_log(entries: Iterable[Entry]) -> dict[tuple[str, int], str]:
     texts: dict[tuple[str, int], str] = {}
     for entry in entries:
         for event in entry.commit.events:
-            if isinstance(event.data, TextAdded):
-                key = (event.data.step, event.data.part)
-                texts[key] = texts.get(key, "")[: event.data.offset] + event.data.text
+            for added in texts_in(event.data):
+                key = (added.step, added.part)
+                texts[key] = texts.get(key, "")[: added.offset] + added.text
     return texts
 
 

@@ -35,6 +35,7 @@ class WorkerOrder(Struct, frozen=True, kw_only=True):
     settings: Settings
     app: str = ""
     app_version: str = ""
+    system_url: str = ""
     trace: str = ""
     kill: KillPoint | None = None
 

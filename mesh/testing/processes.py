@@ -20,6 +20,7 @@ from mesh.testing.trace import TraceLine, read_trace
 
 START_S: Final = 30.0
 MAX_LINES_SHOWN: Final = 20
+_APPLESS: Final = frozenset({"router", "session-store"})
 
 
 class WorkerProcess:
@@ -93,7 +94,7 @@ class Processes:
     """Starts services of one mesh as processes; when the block ends, none is left.
 
     `app` is an app at the top level of a module, or its target as the command line takes it. All processes write down
-    what they do in `trace`, if that is given.
+    what they do in `trace`, if that is given; with the `system_url` of the server routers hear of closed connections.
 
         async with Processes(server.url, app) as processes:
             executor = await processes.start("executor")
@@ -101,9 +102,16 @@ class Processes:
     """
 
     def __init__(
-        self, url: str, app: Mesh | str | None = None, *, settings: Settings | None = None, trace: Path | None = None
+        self,
+        url: str,
+        app: Mesh | str | None = None,
+        *,
+        settings: Settings | None = None,
+        trace: Path | None = None,
+        system_url: str = "",
     ) -> None:
         self._url = url
+        self._system_url = system_url
         self._app = target_of(app) if app is not None else ""
         self._settings = settings or Settings()
         self._trace = trace
@@ -125,15 +133,15 @@ class Processes:
     async def start(
         self, service: str, *, kill: KillPoint | None = None, app_version: str = "", ready: bool = True
     ) -> WorkerProcess:
-        """Starts a `router`, an `executor` or a `tool-runner`; returns when it takes work.
+        """Starts a `router`, an `executor`, a `tool-runner` or a `session-store`; returns when it takes work.
 
         With `ready` False it returns at once: for a broker that is away, and for many at a time.
         """
-        if service != "router" and not self._app:
+        if service not in _APPLESS and not self._app:
             raise AppError(f"service '{service}' needs an app", hint="Processes(url, app)")
         order = WorkerOrder(
-            service=service, url=self._url, settings=self._settings, app=self._app if service != "router" else "",
-            app_version=app_version, trace=str(self._trace or ""), kill=kill,
+            service=service, url=self._url, settings=self._settings, app="" if service in _APPLESS else self._app,
+            app_version=app_version, system_url=self._system_url, trace=str(self._trace or ""), kill=kill,
         )  # fmt: skip
         one = await self._spawn(order)
         if ready:

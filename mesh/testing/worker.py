@@ -63,7 +63,14 @@ async def serve(order: WorkerOrder) -> None:
     options: dict[str, Any] = {}
     if order.trace:
         options["observer"] = Tracer(order.settings.prefix, Trace(order.trace), order.kill)
-    config = ServiceConfig(url=order.url, settings=order.settings, app=app, app_version=order.app_version, **options)
+    config = ServiceConfig(
+        url=order.url,
+        settings=order.settings,
+        app=app,
+        app_version=order.app_version,
+        system_url=order.system_url,
+        **options,
+    )
     async with Interrupts() as interrupts:
         fleet = Fleet((order.service,), config)
         await serve_until_signal(

@@ -6,36 +6,63 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any, Final, Protocol
 
-from mesh.bus import Bus
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from mesh.bus import Bus, Delivery
+from mesh.errors import BusUnavailable, MeshError, StorageFull
 from mesh.probe import jetstream_expected
 from mesh.service import ServiceConfig, worker_name
 from mesh.streams import definitions
 from mesh.worker.loop import Worker
-from mesh.worker.presence import Presence
+from mesh.worker.micro import Micro
+from mesh.worker.presence import BEAT_S, Presence
+from mesh.worker.pulse import Pulse
+from mesh.worker.questions import Questions
 from schemas.agent import WorkerRecord
 from schemas.envelope import VERSION
 
 Background = Callable[[], Coroutine[Any, Any, None]]
+HELD_S: Final = 0.1
+log = structlog.get_logger("mesh.worker")
+
+
+class Member(Protocol):
+    """The service whose crew it is."""
+
+    def stop(self) -> None: ...
+
+    def stop_now(self) -> None: ...
 
 
 class Crew:
     """Everything about serving that is the same for each service.
 
-    `describe` adds to the presence record what only its service knows.
+    `describe` adds to the presence record what only its service knows; `member` is the service itself, for an order to
+    drain that comes over the bus.
     """
 
     def __init__(
-        self, service: str, config: ServiceConfig, *, describe: Callable[[WorkerRecord], WorkerRecord] | None = None
+        self,
+        service: str,
+        config: ServiceConfig,
+        *,
+        member: Member,
+        describe: Callable[[WorkerRecord], WorkerRecord] | None = None,
     ) -> None:
         self.name = worker_name(service)
         self.workers: Sequence[Worker] = ()
         self._service = service
         self._config = config
         self._describe = describe
+        self._member = member
         self._draining = False
+        self._stopped = asyncio.Event()
+        self._handing_back: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Bus]:
@@ -44,7 +71,13 @@ class Crew:
         bus = await Bus.connect(config.url, name=self.name, observer=config.observer)
         try:
             async with jetstream_expected(bus):
-                await bus.ensure(definitions(config.names, ack_wait_s=config.settings.ack_wait_s))
+                await bus.ensure(
+                    definitions(
+                        config.names,
+                        ack_wait_s=config.settings.ack_wait_s,
+                        replicas=config.settings.durability.replicas,
+                    )
+                )
             yield bus
         finally:
             await bus.aclose()
@@ -59,32 +92,82 @@ class Crew:
         self.workers = workers
         if self._draining:
             self.stop()
-        presence = Presence(bus, self._config.names.workers, self._record)
-        async with asyncio.TaskGroup() as group:
-            background = [group.create_task(run()) for run in (*beside, presence.beat)]
+        names = self._config.names
+        presence = Presence(bus, names.workers, self._record)
+        questions = Questions(bus, self.name, holds=self.holds, drain=self.drain)
+        listening = aclosing(await bus.subscribe(names.worker(self.name), questions.take))
+        async with listening, asyncio.TaskGroup() as group:
+            micro, pulse = Micro(bus, names.prefix, self._record, workers), Pulse(self._speak)
+            own = (presence.beat, questions.serve, micro.serve, pulse.beat)
+            background = [group.create_task(run()) for run in (*beside, *own)]
             ready = [asyncio.Event() for _ in workers]
             serving = [group.create_task(worker.serve(event)) for worker, event in zip(workers, ready, strict=True)]
             await asyncio.gather(*(event.wait() for event in ready))
             started()
-            await asyncio.wait(serving)
+            # A service without workers serves until it is told to stop.
+            await (asyncio.wait(serving) if serving else self._stopped.wait())
             for task in background:
                 task.cancel()
+        if self._handing_back:
+            self._handing_back.cancel()
         await presence.leave()
 
     def stop(self) -> None:
         """Takes nothing new; `serve` returns when what is held is done."""
         self._draining = True
+        self._stopped.set()
         for worker in self.workers:
             worker.stop()
+
+    def drain(self, within_s: float | None = None) -> None:
+        """Takes nothing new, ends what it can within that time, hands back the rest."""
+        if self._handing_back:
+            self._handing_back.cancel()
+        self._member.stop()
+        after_s = self._config.settings.drain_s if within_s is None else within_s
+        self._handing_back = asyncio.get_running_loop().call_later(after_s, self._member.stop_now)
+
+    def holds(self, seq: int, delivery: int) -> bool:
+        """Whether this delivery of a command is still worked on."""
+        return any((one.seq, one.delivered) == (seq, delivery) for one in self._deliveries())
 
     def pause(self, paused: bool) -> None:
         """Takes nothing new for as long as the broker's store is full."""
         for worker in self.workers:
             worker.pause(paused)
 
+    async def _speak(self, pulse: Pulse, what: str) -> None:
+        """Says on a connection of its own that the event loop is blocked, for as long as it is."""
+        names = self._config.names
+        try:
+            bus = await Bus.connect(self._config.url, name=f"{self.name}/pulse")
+        except MeshError as error:
+            log.warning("nobody can be told of it", error=str(error))
+            return
+        micro = Micro(bus, names.prefix, self._record, self.workers, blocked=what)
+        answering = asyncio.create_task(micro.serve())
+        try:
+            while pulse.blocked:
+                record = replace(self._record(), stuck=what)
+                with suppress(BusUnavailable, StorageFull):
+                    await bus.put(names.workers, self.name, msgspec.json.encode(record))
+                await asyncio.sleep(BEAT_S / 2)
+        finally:
+            answering.cancel()
+            with suppress(asyncio.CancelledError):
+                await answering
+            await bus.aclose()
+
+    def _deliveries(self, held_s: float = 0.0) -> list[Delivery]:
+        """What is held for that long at the least."""
+        since = asyncio.get_running_loop().time() - held_s
+        return [one.delivery for worker in self.workers for one in worker.held.values() if one.since <= since]
+
     def _record(self) -> WorkerRecord:
+        held = sorted((one.seq, one.reply) for one in self._deliveries(HELD_S))
         record = WorkerRecord(
             v=VERSION, worker=self.name, service=self._service, pid=os.getpid(), host=socket.gethostname(),
             in_flight=sum(len(worker.held) for worker in self.workers), draining=self._draining,
+            held=tuple([seq for seq, _ in held]), replies=tuple([reply for _, reply in held]),
         )  # fmt: skip
         return self._describe(record) if self._describe else record

@@ -15,10 +15,13 @@ import structlog
 from mesh.bus import Bus, Delivery, Puller
 from mesh.errors import MeshError
 from mesh.log.ops import Ack, Nak, Verdict
+from mesh.streams import Consumer
+from mesh.worker.tally import Tally
 
 TICK_S: Final = 1.0
 FAULT_DELAY_S: Final = 1.0
 BLOCKED_S: Final = 1.0
+REMAKE_S: Final = 1.0
 log = structlog.get_logger("mesh.worker")
 
 
@@ -41,14 +44,14 @@ Handler = Callable[[Held], Awaitable[Verdict]]
 class Worker:
     """`slots` deliveries at once of one consumer, until it is drained or cancelled."""
 
-    def __init__(
-        self, bus: Bus, stream: str, consumer: str, handler: Handler, *, slots: int, tick_s: float = TICK_S
-    ) -> None:
+    def __init__(self, bus: Bus, consumer: Consumer, handler: Handler, *, slots: int, tick_s: float = TICK_S) -> None:
+        self.consumer = consumer
+        self.slots = slots
+        self.paused = False
+        self.tally = Tally()
         self._bus = bus
-        self._stream = stream
-        self._consumer = consumer
+        self._gone = asyncio.Event()
         self._handler = handler
-        self._slots = slots
         self._tick_s = tick_s
         self._puller: Puller | None = None
         self._group: asyncio.TaskGroup | None = None
@@ -60,8 +63,10 @@ class Worker:
     async def serve(self, started: asyncio.Event | None = None) -> None:
         """Handles deliveries until `stop`; then returns when the last one is done."""
         async with asyncio.TaskGroup() as self._group:
-            self._puller = await self._bus.pull(self._stream, self._consumer, self._take, slots=self._slots)
-            ticker = self._group.create_task(self._tick())
+            self._puller = await self._bus.pull(
+                self.consumer.stream, self.consumer.name, self._take, slots=self.slots, on_gone=self._gone.set
+            )
+            beside = [self._group.create_task(self._tick()), self._group.create_task(self._keep_consumer())]
             if started:
                 started.set()
             try:
@@ -69,10 +74,12 @@ class Worker:
             finally:
                 await self._puller.aclose()
             await self._idle.wait()
-            ticker.cancel()
+            for task in beside:
+                task.cancel()
 
     def pause(self, paused: bool) -> None:
         """Takes no new deliveries while paused (a full store, a lost registry)."""
+        self.paused = paused
         if self._puller and paused:
             self._puller.pause()
         elif self._puller:
@@ -84,6 +91,7 @@ class Worker:
 
     def _take(self, delivery: Delivery) -> None:
         assert self._group is not None
+        self.tally.take()
         held = Held(delivery, asyncio.get_running_loop().time())
         self.held[id(held)] = held
         self._idle.clear()
@@ -95,16 +103,30 @@ class Worker:
         except MeshError as error:
             log.warning("delivery failed", subject=held.delivery.subject, code=error.code, error=str(error))
             verdict = Nak(FAULT_DELAY_S)
-        except Exception:
+        except Exception as error:
             log.exception("delivery failed", subject=held.delivery.subject)
+            self.tally.fail(error)
             verdict = Nak(FAULT_DELAY_S)
         finally:
             self.held.pop(id(held), None)
+            self.tally.let_go(asyncio.get_running_loop().time() - held.since)
             if not self.held:
                 self._idle.set()
             if self._puller:
                 self._puller.release()
         await _send(held.delivery, verdict)
+
+    async def _keep_consumer(self) -> None:
+        """Makes the consumer again if somebody has deleted it."""
+        while True:
+            await self._gone.wait()
+            self._gone.clear()
+            try:
+                for done in await self._bus.ensure_consumer(self.consumer):
+                    log.warning(done)
+            except MeshError as error:
+                log.warning("a consumer is gone", consumer=self.consumer.name, error=str(error))
+            await asyncio.sleep(REMAKE_S)
 
     async def _tick(self) -> None:
         assert self._group is not None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from enum import IntEnum
 from typing import Any, Final
 
 import structlog
-from msgspec import Struct
+from msgspec import DecodeError, Struct
 
 from mesh.agents.app import Agent, Mesh
 from mesh.agents.context import Context, TaskInfo
@@ -66,15 +66,17 @@ class Served(Struct, frozen=True):
     threads: Threads
     observer: Observer | None = None
     models: ModelAccess | None = None
-    definition: str = ""
+    definitions: Mapping[str, str] = {}
+    inbox: str = ""
 
 
 class Execution:
     """The one record of a running task: its owner, its handler, and why it stops."""
 
     def __init__(
-        self, served: Served, driver: Driver, claimed: Claimed, writer: Writer, held: Held, lease: Lease
-    ) -> None:
+        self, served: Served, driver: Driver, claimed: Claimed, writer: Writer, held: Held, lease: Lease,
+        opening: bytes = b"",
+    ) -> None:  # fmt: skip
         self.task = claimed.view.task
         self.accepted: TaskAccepted | None = None
         self.stop_reason: Stop | None = None
@@ -83,6 +85,7 @@ class Execution:
         self._served = served
         self._driver = driver
         self._claimed = claimed
+        self._opening = opening
         self._writer = writer
         self._owner = Owner(driver.names, writer, claimed)
         self._spawn: Spawn | None = None
@@ -94,6 +97,7 @@ class Execution:
         self._recorder: DurableRecorder | None = None
         self._watching: Subscription | None = None
         self._followed = 0
+        self._heard: set[int] = set()
 
     async def carry(self) -> Verdict:
         """Runs the handler to the task's end, or to whatever stops it."""
@@ -167,8 +171,10 @@ class Execution:
             )
             if confirmed:
                 self._lease.confirm(asked_at)
-            if newest is not None and self._watching and newest.seq > self._followed:
-                self._missed()
+            if self._watching is None and self._spawn is not None:
+                self._spawn(self._watch())
+            elif newest is not None and newest.seq > self._followed:
+                self.missed()
             self._see(newest)
         except BusUnavailable:
             return
@@ -197,6 +203,9 @@ class Execution:
         view = self._owner.view
         self._followed = view.seq
         if claim.n == 1 and view.n == 1:
+            # The claim expected commit 0 to be the newest, and was stored: what the command says of it still holds.
+            with suppress(DecodeError):
+                return [envelope.decode(self._opening), claim]
             opening: Entry | None = await self._driver.answer(ReadFirst(self.task, view.first))
             return [opening.commit, claim] if opening else []
         entries: tuple[Entry, ...] = await self._driver.answer(ReadAfter(self.task, 0, view.seq))
@@ -216,12 +225,13 @@ class Execution:
                 observer=self._served.observer,
             )  # fmt: skip
             self._recorder, self._spawn = recorder, spawn
+            self._heard.clear()  # by the recorder before this one
             context = self._context(agent, value, journal, recorder)
             arguments = (context, value) if agent.takes_input else (context,)
             self._handler = asyncio.create_task(guard(agent.handler, arguments, {}, self._served.threads))
             if self.stop_reason or self._owner.cancel_requested:
                 self.stop(self.stop_reason or Stop.CANCEL)
-            watch = asyncio.get_running_loop().call_later(WATCH_AFTER_S, lambda: spawn(self._watch_quietly()))
+            watch = asyncio.get_running_loop().call_later(WATCH_AFTER_S, lambda: spawn(self._watch()))
             try:
                 await self._until_done(self._handler)
                 await recorder.settle()
@@ -381,6 +391,11 @@ class Execution:
         """Where the app's tool calls are made."""
         return self._served.app.pool
 
+    @property
+    def inbox(self) -> str:
+        """Where the ends of tool calls are told."""
+        return self._served.inbox
+
     def fenced(self) -> None:
         self.stop(Stop.FENCED)
 
@@ -388,31 +403,36 @@ class Execution:
         if self.stop_reason is None:
             self.stop(Stop.WAIT)
 
-    async def start(self) -> None:
-        """Follows the log from the commits that the journal holds on; raises BusUnavailable."""
-        if self._watching is None:
-            self._watching = await self._driver.bus.subscribe(
-                self._driver.names.log(self.task), self._hear, on_gap=self._missed
-            )
-            await self._catch_up()
+    def told(self, entry: Entry) -> None:
+        """Takes the end of a tool call from its runner; what is lost on this way is read from the log."""
+        if entry.seq > self._followed and entry.seq not in self._heard:
+            self._heard.add(entry.seq)
+            self._hand_on(entry)
+            self._look_at(view_of(entry))
 
-    async def _watch_quietly(self) -> None:
-        """R6: a task that takes longer is watched, so that its worker hears of a cancel or a fence at once."""
-        with suppress(BusUnavailable):  # the tick looks as well
-            await self.start()
-
-    def _hear(self, message: LiveMessage) -> None:
-        if message.last_seq > self._followed:
-            self._missed()
-        else:
-            self._follow(Entry(message.seq, envelope.decode(message.data)))
-
-    def _missed(self) -> None:
+    def missed(self) -> None:
+        """Something may have been told and not heard."""
         if self._spawn is not None:
             self._spawn(self._catch_up())
 
-    async def _catch_up(self) -> None:
-        entries: tuple[Entry, ...] = await self._driver.answer(ReadAfter(self.task, self._followed, 0))
+    async def _watch(self) -> None:
+        """R6: a task that takes longer is watched, so that its worker hears of a cancel or a fence at once."""
+        if self._watching is None:
+            with suppress(BusUnavailable):  # the tick looks as well
+                self._watching = await self._driver.bus.subscribe(
+                    self._driver.names.log(self.task), self._hear, on_gap=self.missed
+                )
+                await self._catch_up(self._owner.view.seq)
+
+    def _hear(self, message: LiveMessage) -> None:
+        if message.last_seq > self._followed:
+            self.missed()
+        else:
+            self._follow(Entry(message.seq, envelope.decode(message.data)))
+
+    async def _catch_up(self, known: int = 0) -> None:
+        """Reads on, to what the leader holds or at least to what is `known`."""
+        entries: tuple[Entry, ...] = await self._driver.answer(ReadAfter(self.task, self._followed, known))
         for entry in entries:
             self._follow(entry)
 
@@ -420,9 +440,13 @@ class Execution:
         if entry.seq <= self._followed:
             return
         self._followed = entry.seq
+        if entry.seq not in self._heard:
+            self._hand_on(entry)
+        self._look_at(view_of(entry))
+
+    def _hand_on(self, entry: Entry) -> None:
         if self._recorder is not None and entry.commit.by != self._writer.by:
             self._recorder.hear(entry.commit)
-        self._look_at(view_of(entry))
 
     def _see(self, message: Any) -> None:
         if message is not None:

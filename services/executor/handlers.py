@@ -12,24 +12,29 @@ from mesh.bus import LiveMessage
 from mesh.log import dead_letters
 from mesh.log.claim import Claimant, Claimed, claim, decline
 from mesh.log.driver import Driver
-from mesh.log.head import Writer
+from mesh.log.head import Entry, Writer
 from mesh.log.ops import Ack, Drop, Message, Nak, Publish, Verdict
+from mesh.registry import FreshRegistry
 from mesh.settings import Settings
 from mesh.worker import Held
 from schemas import command as commands
+from schemas import envelope
 from schemas import error as codes
 from schemas.command import Fired, Run
 from schemas.envelope import VERSION
 from schemas.error import Error
 from schemas.ids import is_task_id
-from schemas.signal import Broadcast
+from schemas.signal import Broadcast, Told
 from services.executor.execution import Execution, Served, Stop
 
-NOT_MINE_DELAY_S: Final = 5.0
+# A worker of another version is perhaps idle, perhaps still to be started.
+FIRST_NOT_MINE_S: Final = 0.02
+LAST_NOT_MINE_S: Final = 2.0
 MAX_DELIVERIES: Final = 50
 log = structlog.get_logger("mesh.executor")
 _run = msgspec.json.Decoder(Run)
 _broadcast = msgspec.json.Decoder(Broadcast)
+_told = msgspec.json.Decoder(Told)
 
 
 class Handlers:
@@ -41,8 +46,10 @@ class Handlers:
         self._served = served
         self._settings = settings
         self._who = Claimant(
-            worker=worker, app_version=served.version, definition=served.definition, max_attempts=settings.max_attempts
-        )
+            worker=worker, app_version=served.version, definitions=served.definitions,
+            max_attempts=settings.max_attempts,
+        )  # fmt: skip
+        self._registry = FreshRegistry(driver.bus, driver.names)
         self.running: dict[str, Execution] = {}
         self._releasing = False
 
@@ -54,7 +61,7 @@ class Handlers:
             return await self._bury(held, f"this run command cannot be read: {error}")
         if not is_task_id(order.task):
             return await self._bury(held, "this run command names no task")
-        if order.v > VERSION or (self._served.version in order.not_apps and not order.head.cancel):
+        if order.v > VERSION or (not order.head.cancel and await self._is_strange(order)):
             return await self._not_mine(held, order)
         if held.delivery.delivered > MAX_DELIVERIES and order.head.phase == "runnable":
             await self._undeliverable(order)
@@ -68,7 +75,7 @@ class Handlers:
         claimed = await self._driver.drive(claim(self._driver.names, self._writer, self._who, order, seq, delivered))
         if not isinstance(claimed, Claimed):
             return claimed
-        execution = Execution(self._served, self._driver, claimed, self._writer, held, lease)
+        execution = Execution(self._served, self._driver, claimed, self._writer, held, lease, bytes(order.opening))
         self.running[order.task] = execution
         if self._leaving():
             execution.stop(Stop.RELEASE)
@@ -89,6 +96,22 @@ class Handlers:
             if execution.concerns(stop.task):
                 execution.stop(Stop.CANCEL)
 
+    def hear(self, message: LiveMessage) -> None:
+        """The end of a tool call, told by its runner on this executor's inbox."""
+        try:
+            told = _told.decode(message.data)
+            entry = Entry(told.seq, envelope.decode(told.commit))
+        except dead_letters.UNREADABLE:
+            return
+        execution = self.running.get(entry.commit.task)
+        if execution is not None:
+            execution.told(entry)
+
+    def missed(self) -> None:
+        """The inbox was cut off for a while."""
+        for execution in list(self.running.values()):
+            execution.missed()
+
     def lapse_all(self) -> None:
         """The broker was away: every further effect looks first whether the task is still ours."""
         for execution in list(self.running.values()):
@@ -103,11 +126,18 @@ class Handlers:
     def _leaving(self) -> bool:
         return self._releasing
 
+    async def _is_strange(self, order: Run) -> bool:
+        """Whether only another version of the app can go on: this one has tried, or has no such agent."""
+        if self._served.version in order.not_apps:
+            return True
+        if not order.agent or order.agent in self._served.app.agents:
+            return False
+        return (await self._registry.look()).knows(self._served.app.pool, order.agent)
+
     async def _not_mine(self, held: Held, order: Run) -> Verdict:
-        if held.delivery.delivered > MAX_DELIVERIES:
-            await self._undeliverable(order)
         seq, delivered = held.delivery.seq, held.delivery.delivered
-        return await self._driver.drive(decline(self._driver.names, order, seq, delivered, NOT_MINE_DELAY_S))
+        delay_s = min(FIRST_NOT_MINE_S * 2 ** min(delivered, 10), LAST_NOT_MINE_S)
+        return await self._driver.drive(decline(self._driver.names, order, seq, delivered, delay_s))
 
     async def _undeliverable(self, order: Run) -> None:
         """P4: the router decides whether this task can ever begin."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from random import Random
+from typing import Final
 
-import msgspec
 import structlog
 
 from mesh.agents.app import Mesh
@@ -13,6 +13,8 @@ from mesh.agents.model_step import ModelAccess
 from mesh.log.large import Objects
 from mesh.models import Model, Models, Retrying
 
+# Their first request in a process takes half a second to build its types.
+RESPONSES: Final = frozenset({"openai", "openai-responses"})
 log = structlog.get_logger("mesh.executor")
 
 
@@ -23,26 +25,31 @@ class AppModels:
         self._app = app
         self._own = Models(environ=os.environ, scripts=app.scripts)
         self._given = given is not None
+        self.problems: list[str] = []
         self.access = ModelAccess(given or Retrying(self._own, random=Random()))
 
     async def look(self) -> None:
-        """Warns of every agent whose model cannot be asked; only its tasks will fail."""
+        """Warns of every agent whose model cannot be asked, and warms up for the others; only its tasks will fail."""
+        slow = False
         for agent in self._app.agents.values():
             if self._given or agent.model_agent is None:
                 continue
-            problem = await self._own.problem(agent.model_agent.model, agent.model_agent.endpoint)
+            model = agent.model_agent.model
+            problem = await self._own.problem(model, agent.model_agent.endpoint)
             if problem is not None:
                 log.warning("the model of an agent cannot be asked", agent=agent.name, error=str(problem))
+                self.problems.append(f"agent '{agent.name}' cannot ask its model: {problem}")
+            elif model.partition(":")[0] in RESPONSES:
+                slow = True
+        if slow:
+            await self._own.warm_up()
 
     async def aclose(self) -> None:
         """Closes the connections to providers."""
         await self._own.aclose()
 
 
-async def keep_definitions(app: Mesh, objects: Objects) -> str:
-    """Keeps the definitions of all model agents of an app in one object; its digest, empty if there are none."""
-    agents = {agent.name: agent.model_agent.definition() for agent in app.agents.values() if agent.model_agent}
-    if not agents:
-        return ""
-    body = msgspec.json.encode({name: msgspec.Raw(agents[name]) for name in sorted(agents)})
-    return (await objects.put(body)).digest
+async def keep_definitions(app: Mesh, objects: Objects) -> dict[str, str]:
+    """Keeps the definition of each model agent of an app; their digests by the agents' names."""
+    agents = {agent.name: agent.model_agent for agent in app.agents.values() if agent.model_agent}
+    return {name: (await objects.put(agent.definition())).digest for name, agent in agents.items()}

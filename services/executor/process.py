@@ -30,26 +30,30 @@ class ExecutorService:
         self._app = config.app
         self._threads = Threads()
         self._handlers: Handlers | None = None
-        self._crew = Crew("executor", config, describe=self._describe)
+        self._models = AppModels(self._app, config.models)
+        self._crew = Crew("executor", config, member=self, describe=self._describe)
         self.name = self._crew.name
 
     async def serve(self, started: Callable[[], None]) -> None:
         config, names, settings = self._config, self._config.names, self._config.settings
-        models = AppModels(self._app, config.models)
+        models = self._models
         async with aclosing(models), self._crew.connected() as bus:
             consumer = run_consumer(names, self._app.pool, ack_wait_s=settings.ack_wait_s)
             await bus.ensure_consumer(consumer)
             await register(bus, names.agents, self._app, config.version)
-            driver = Driver(bus, names, on_storage=self._crew.pause)
+            driver = Driver(bus, names, on_storage=self._crew.pause, patience_s=settings.patience_s)
             served = Served(
                 self._app, config.version, config.secrets, self._threads, config.observer,
-                models.access, await keep_definitions(self._app, driver.objects),
+                models.access, await keep_definitions(self._app, driver.objects), f"{bus.new_inbox()}.told",
             )  # fmt: skip
             handlers = Handlers(driver, Stamp("executor", self.name), served, settings, self.name)
             self._handlers = handlers
             bus.on_reconnect(handlers.lapse_all)
-            worker = Worker(bus, names.runs, consumer.name, handlers.run, slots=settings.slots, tick_s=settings.tick_s)
-            async with aclosing(await bus.subscribe(names.cancel_all(), handlers.cancel)):
+            worker = Worker(bus, consumer, handlers.run, slots=settings.slots, tick_s=settings.tick_s)
+            async with (
+                aclosing(await bus.subscribe(names.cancel_all(), handlers.cancel)),
+                aclosing(await bus.subscribe(served.inbox, handlers.hear, on_gap=handlers.missed)),
+            ):
                 await self._crew.serve(bus, [worker], started, beside=[models.look])
 
     def stop(self) -> None:
@@ -65,5 +69,6 @@ class ExecutorService:
 
     def _describe(self, record: WorkerRecord) -> WorkerRecord:
         return replace(
-            record, pool=self._app.pool, app_version=self._config.version, abandoned_threads=self._threads.abandoned
-        )
+            record, pool=self._app.pool, app_version=self._config.version, abandoned_threads=self._threads.abandoned,
+            agents=tuple(sorted(self._app.agents)), problems=tuple(self._models.problems),
+        )  # fmt: skip

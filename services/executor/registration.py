@@ -43,5 +43,5 @@ async def _refuse_clash(bus: Bus, bucket: str, app: Mesh) -> None:
         if taken:
             raise AppError(
                 f"agent '{taken[0]}' of app '{app.name}' is registered by app '{other.app}' already",
-                hint=f"rename one, or, if that app is gone, drop its record with `mesh agents --forget {other.app}`",
+                hint=f"rename one, or, if that app is gone, drop its record with `mesh agent rm {other.app}`",
             )

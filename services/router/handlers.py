@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 import structlog
 from msgspec import UNSET
@@ -14,7 +12,7 @@ from mesh.log import dead_letters
 from mesh.log.driver import Driver
 from mesh.log.ops import Ack, Nak, Publish, Verdict
 from mesh.settings import Settings
-from mesh.subjects import root_of
+from mesh.subjects import is_inbox, root_of
 from mesh.worker import Held
 from schemas import command, signal
 from schemas import error as codes
@@ -32,8 +30,6 @@ KEEP_MARGIN = 0.9
 MAX_WAITING_SHARE = 4
 CROWDED_DELAY_S = 0.5
 MAX_SIGNAL_ID = 256
-# Answers go to inboxes only: a caller must not make the router publish where the caller may not.
-_INBOX = re.compile(r"_INBOX[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)+")
 _INVALID = {"signal": dead_letters.INVALID_SIGNAL, "fired": dead_letters.INVALID_FIRED}
 log = structlog.get_logger("mesh.router")
 
@@ -57,7 +53,7 @@ class Handlers:
         if not is_name(agent):
             error = Error(code=codes.UNKNOWN_AGENT, message=f"'{agent}' is no name an agent can have")
             return await self._bury(dead_letters.INVALID_SUBJECT, dead_letters.NO_TASK, error, delivery)
-        if self._too_old(delivery):
+        if await self._too_old(delivery):
             error = _expired(self._settings.keep_s)
             return await self._bury(dead_letters.EXPIRED, dead_letters.NO_TASK, error, delivery)
         read = parse_submit(agent, delivery.data)
@@ -77,10 +73,10 @@ class Handlers:
             refused = _rejected(agent, error.to_error(), read.digest, delivery)
             return await self._driver.drive(rules.submit(self._router, msgspec.structs.replace(order, opening=refused)))
 
-    def _too_old(self, delivery: Delivery) -> bool:
+    async def _too_old(self, delivery: Delivery) -> bool:
         """A2: the log that this submit would repeat may have been purged already."""
         keep_s = self._settings.keep_s
-        return keep_s > 0 and self._driver.clock.now() - delivery.at > keep_s * KEEP_MARGIN
+        return keep_s > 0 and await self._driver.broker.now() - delivery.at > keep_s * KEEP_MARGIN
 
     async def signal(self, held: Held) -> Verdict:
         """One message on `mesh.signal`, `mesh.fired` or `mesh.ended`."""
@@ -96,6 +92,8 @@ class Handlers:
                 due = msgspec.json.decode(held.delivery.data, type=Fired)
                 if due.task != task:
                     raise msgspec.ValidationError("it is about another task than its subject")
+                if due.kind == command.RESUME:
+                    await self._registry.look()
                 return await self._driver.drive(rules.fired(self._router, due))
         except (*dead_letters.UNREADABLE, LookupError) as error:
             wrong = Error(code=codes.INVALID_INPUT, message=f"this {kind} cannot be followed: {error}")
@@ -110,7 +108,7 @@ class Handlers:
             answer = Answer(task=task, outcome="refused", error=error.to_error())
         if answer.error is not None:
             await self._bury(dead_letters.REFUSED_SIGNAL, task, answer.error, delivery)
-        if _INBOX.fullmatch(request.reply):
+        if is_inbox(request.reply):
             await self._driver.bus.send(request.reply, msgspec.json.encode(answer))
         log.info("signal", task=task, kind=request.kind, outcome=answer.outcome)
         return Ack()

@@ -7,11 +7,13 @@ from contextlib import aclosing
 
 from mesh.log.driver import Driver
 from mesh.service import ServiceConfig, Stamp
+from mesh.streams import definitions
 from mesh.worker import Crew, Worker
 from services.router.handlers import Handlers
 from services.router.reconciler import Reconciler
 from services.router.registry import AgentRegistry
 from services.router.rules import Router
+from services.router.takeover import Takeover
 
 
 class RouterService:
@@ -19,28 +21,31 @@ class RouterService:
 
     def __init__(self, config: ServiceConfig) -> None:
         self._config = config
-        self._crew = Crew("router", config)
+        self._crew = Crew("router", config, member=self)
         self.name = self._crew.name
 
     async def serve(self, started: Callable[[], None]) -> None:
         names, settings = self._config.names, self._config.settings
         async with self._crew.connected() as bus:
             registry = AgentRegistry()
-            driver = Driver(bus, names, on_storage=self._crew.pause)
+            driver = Driver(bus, names, on_storage=self._crew.pause, patience_s=settings.patience_s)
             router = Router(
                 names=names, writer=Stamp("router", self.name), registry=registry,
                 cancel_grace_s=settings.cancel_grace_s,
             )  # fmt: skip
             reconciler = Reconciler(bus, driver, router, every_s=settings.reconcile_s)
             bus.on_reconnect(reconciler.wake)
-            async with aclosing(await registry.watch(bus, names.agents)):
+            takeover = Takeover(driver, router)
+            listening = takeover.listening(self._config.system_url, self.name)
+            async with aclosing(await registry.watch(bus, names)), listening:
                 created = await bus.stream_created(names.work)
                 handlers = Handlers(driver, router, registry, settings, stream_created=created)
+                consumers = definitions(names, ack_wait_s=settings.ack_wait_s).consumers
                 workers = [
-                    Worker(bus, names.work, consumer, handler, slots=settings.router_slots, tick_s=settings.tick_s)
-                    for consumer, handler in (("router_submit", handlers.submit), ("router_signal", handlers.signal))
+                    Worker(bus, consumer, handler, slots=settings.router_slots, tick_s=settings.tick_s)
+                    for consumer, handler in zip(consumers, (handlers.submit, handlers.signal), strict=True)
                 ]
-                await self._crew.serve(bus, workers, started, beside=(reconciler.serve,))
+                await self._crew.serve(bus, workers, started, beside=(reconciler.serve, takeover.serve))
 
     def stop(self) -> None:
         self._crew.stop()

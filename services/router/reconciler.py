@@ -1,4 +1,4 @@
-"""Q3: finds tasks whose command is not in the work queue, and publishes what is missing.
+"""Q3: finds tasks whose command or timer is not in its queue, and publishes what is missing.
 
 A net for purges, power loss and operators. It looks at the newest commit of every log by one short-lived consumer,
 paced, at start, after each reconnect, and every few minutes. A running task whose command was lost is left to its
@@ -17,11 +17,13 @@ from mesh.bus import Bus
 from mesh.errors import MeshError
 from mesh.log.driver import Driver, entry_of
 from mesh.log.head import View, view_of
+from mesh.log.ops import Flow
 from schemas.command import Run
 from services.router import rules
 
 SECOND_LOOK_S: Final = 1.0
 WATCHED_S: Final = 10.0
+RUNS: Final = ("runnable", "running")
 log = structlog.get_logger("mesh.router")
 
 
@@ -60,43 +62,67 @@ class Reconciler:
 
     async def _round(self) -> None:
         """Looks twice: what was missing on both looks, with the head unmoved, is missing."""
-        suspects = await self._missing(None)
+        open_tasks = await self._open()
+        await self._set_timers(open_tasks)
+        suspects = await self._missing(open_tasks)
         if not suspects:
             return
         await asyncio.sleep(SECOND_LOOK_S)
         workers = set(await self._bus.keys(self._router.names.workers))
-        for view in (await self._missing(suspects)).values():
+        now = await self._open()
+        unmoved = {task: view for task, view in suspects.items() if now.get(task) == view}
+        for view in (await self._missing(unmoved)).values():
             if view.head.owner in workers:
                 self._again_soon = True
                 continue
             log.warning("command was missing", task=view.task, phase=view.head.phase)
-            await self._mend(view)
+            await self._mend(view.task, rules.reconcile(self._router, view, in_queue=False))
 
-    async def _mend(self, view: View) -> None:
+    async def _mend(self, task: str, flow: Flow[None]) -> None:
         try:
-            await self._driver.drive(rules.reconcile(self._router, view, in_queue=False))
+            await self._driver.drive(flow)
         except (ValueError, LookupError, AttributeError) as error:
             # A log that somebody else wrote into; it must not keep the others from being mended.
-            log.error("a log cannot be followed", task=view.task, error=repr(error))
+            log.error("a log cannot be followed", task=task, error=repr(error))
 
-    async def _missing(self, among: dict[str, View] | None) -> dict[str, View]:
+    async def _open(self) -> dict[str, View]:
+        """The tasks that have not ended and wait for a command or a timer."""
         names = self._router.names
-        open_tasks: dict[str, View] = {}
+        found: dict[str, View] = {}
         async for message in self._bus.last_per_subject(names.tasks, f"{names.prefix}.task.>"):
             try:
                 view = view_of(entry_of(message))
             except (msgspec.DecodeError, RecursionError) as error:
                 log.error("a log cannot be read", subject=message.subject, seq=message.seq, error=str(error))
                 continue
-            if view.head.phase in ("runnable", "running") and (among is None or among.get(view.task) == view):
-                open_tasks[view.task] = view
-        if not open_tasks:
+            if view.head.phase in RUNS or rules.wants_timer(view.head):
+                found[view.task] = view
+        return found
+
+    async def _set_timers(self, open_tasks: dict[str, View]) -> None:
+        """Those that are due are about to fire or have just fired; to set one again then does no harm."""
+        wanting = [view for view in open_tasks.values() if rules.wants_timer(view.head)]
+        if not wanting:
+            return
+        prefix, cut = self._router.names.prefix, len(self._router.names.later("", "")) - 1
+        timers: dict[str, set[str]] = {}
+        for subject in await self._bus.counts(self._router.names.work, f"{prefix}.later.*"):
+            kind, _, task = subject[cut:].partition("-")
+            timers.setdefault(task, set()).add(kind)
+        for view in wanting:
+            await self._mend(view.task, rules.set_again(self._router, view, frozenset(timers.get(view.task, ()))))
+
+    async def _missing(self, views: dict[str, View]) -> dict[str, View]:
+        """Those of these tasks whose command is not in the queue."""
+        running = {task: view for task, view in views.items() if view.head.phase in RUNS}
+        if not running:
             return {}
+        names = self._router.names
         queued = await self._bus.read(names.runs, f"{names.prefix}.run.*", first=1)
         runs = [(message.seq, run) for message in queued if (run := _run(message.data)) is not None]
         covers = {(run.task, seq) for seq, run in runs}
         wakes = {(run.task, run.wake) for _, run in runs}
-        return {task: view for task, view in open_tasks.items() if not _in_queue(view, covers, wakes)}
+        return {task: view for task, view in running.items() if not _in_queue(view, covers, wakes)}
 
 
 def _in_queue(view: View, covers: set[tuple[str, int]], wakes: set[tuple[str, int]]) -> bool:

@@ -9,6 +9,8 @@ import msgspec
 import structlog
 
 from mesh.bus import Bus, Subscription
+from mesh.registry import FreshRegistry, Registry
+from mesh.subjects import Subjects
 from schemas import error as codes
 from schemas.agent import AppRecord
 from schemas.error import Error
@@ -21,26 +23,38 @@ class AgentRegistry:
 
     def __init__(self) -> None:
         self._apps: dict[str, AppRecord] = {}
+        self._living = Registry()
+        self._fresh: FreshRegistry | None = None
         self._changed = asyncio.Event()
         self.waiting = 0
 
-    async def watch(self, bus: Bus, bucket: str) -> Subscription:
-        """Follows the bucket; returns once everything in it is known."""
-        return await bus.watch(bucket, self._take)
+    async def watch(self, bus: Bus, names: Subjects) -> Subscription:
+        """Follows the bucket of apps; returns once everything in it is known."""
+        self._fresh = FreshRegistry(bus, names)
+        return await bus.watch(names.agents, self._take)
+
+    async def look(self) -> None:
+        """Reads which workers live, for what a record does not say: it names the version that started last.
+
+        Raises: BusUnavailable.
+        """
+        if self._fresh:
+            self._living = await self._fresh.look()
 
     def pool_of(self, agent: str) -> str | None:
         record = self._find(agent)
-        return record.pool if record else None
+        return record.pool if record else next((one.pool for one in self._living.serving(agent)), None)
 
-    def version_of(self, agent: str) -> str | None:
+    def versions_of(self, agent: str) -> set[str]:
         record = self._find(agent)
-        return record.version if record else None
+        return {one.app_version for one in self._living.serving(agent)} | ({record.version} if record else set())
 
     async def wait_for(self, agent: str, grace_s: float) -> str | None:
         """The pool of an agent, as soon as it is known; None after `grace_s`."""
         self.waiting += 1
         try:
             async with asyncio.timeout(grace_s):
+                await self.look()
                 while (pool := self.pool_of(agent)) is None:
                     await self._changed.wait()
         except TimeoutError:

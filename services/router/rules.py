@@ -15,6 +15,7 @@ from mesh.log.head import Entry, View, Writer, view_of
 from mesh.log.ops import (
     Ack,
     Flow,
+    Holds,
     Message,
     Nak,
     Publish,
@@ -27,18 +28,21 @@ from mesh.log.ops import (
 from mesh.subjects import Subjects
 from schemas import command
 from schemas import error as codes
-from schemas.command import DeadLetter, Fired
-from schemas.envelope import VERSION, Commit, Event, event
+from schemas.command import Call, DeadLetter, Fired
+from schemas.envelope import VERSION, Commit, Event, Head, event
 from schemas.error import Error
 from schemas.instant import rfc3339, unix
 from schemas.signal import Answer, Broadcast, TaskSignal
+from schemas.step import StepCompleted, StepFailed, StepStarted
 from schemas.task import (
+    CUT_OFF,
     CancelRequested,
     MessageReceived,
     TaskAccepted,
     TaskCanceled,
     TaskFailed,
     TaskRejected,
+    TaskReleased,
     TaskResumed,
 )
 
@@ -47,6 +51,7 @@ MAX_REASON: Final = 1000
 SIGNAL_WAIT_S: Final = 1.0
 FIRST_RESUME_S: Final = 5.0
 LAST_RESUME_S: Final = 300.0
+MAX_CUT_OFFS: Final = 10
 
 
 class Registry(Protocol):
@@ -54,7 +59,9 @@ class Registry(Protocol):
 
     def pool_of(self, agent: str) -> str | None: ...
 
-    def version_of(self, agent: str) -> str | None: ...
+    def versions_of(self, agent: str) -> set[str]:
+        """Those of living workers, and the newest that has registered."""
+        ...
 
 
 class Router(Struct, frozen=True, kw_only=True):
@@ -64,6 +71,15 @@ class Router(Struct, frozen=True, kw_only=True):
     writer: Writer
     registry: Registry
     cancel_grace_s: float = 10.0
+    max_cut_offs: int = MAX_CUT_OFFS
+
+
+class Lost(Struct, frozen=True):
+    """A delivery that a worker held, as its presence says, when its connection was closed."""
+
+    worker: str
+    seq: int
+    delivery: int
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -89,16 +105,21 @@ def submit(router: Router, order: Order) -> Flow[Verdict]:
     if view.head.phase == "ended":
         yield from tell_end(router.names, view)
     elif view.never_started:
-        yield from _first_run(router, view, opening)
+        yield from _first_run(router, view, first)
     return Ack()
 
 
-def _first_run(router: Router, view: View, opening: TaskAccepted) -> Flow[None]:
+def _first_run(router: Router, view: View, first: Commit) -> Flow[None]:
     """D1 and A3: the timer first, so that a run command never exists without it."""
+    opening = first.events[0].data
     if opening.deadline_s is not None:
-        at = rfc3339(unix(opening.at) + opening.deadline_s)
-        yield Publish((timer(router.names, view.task, command.DEADLINE, at=at),))
-    yield Publish((run_message(router.names, opening.pool, view),))
+        yield Publish((_deadline(router.names, view.task, opening),))
+    yield Publish((run_message(router.names, first, view),))
+
+
+def _deadline(names: Subjects, task: str, opening: TaskAccepted) -> Message:
+    assert opening.deadline_s is not None
+    return timer(names, task, command.DEADLINE, at=rfc3339(unix(opening.at) + opening.deadline_s))
 
 
 def _create(router: Router, order: Order) -> Flow[tuple[View, Commit]]:
@@ -244,7 +265,7 @@ def fired(router: Router, due: Fired) -> Flow[Verdict]:
 
 def _say_end(router: Router, newest: Entry, due: Fired) -> Flow[None]:
     """N1, and the dead letter where this command is what ended the task."""
-    letter = exhausted_letter(router.names, newest, newest.seq) if due.kind == command.UNDELIVERABLE else None
+    letter = exhausted_letter(router.names, newest) if due.kind == command.UNDELIVERABLE else None
     if letter:
         yield Publish((letter,))
     yield from tell_end(router.names, view_of(newest))
@@ -284,11 +305,11 @@ def _resume(router: Router, view: View, due: Fired) -> Flow[bool]:
         return True
     first: Entry | None = yield ReadFirst(view.task, view.first)
     agent = first.commit.events[0].data.agent if first else ""
-    version = router.registry.version_of(agent)
-    if version is None or version in view.head.not_apps:
+    fitting = sorted(router.registry.versions_of(agent) - set(view.head.not_apps))
+    if not fitting:
         yield from _resume_later(router, view, due)
         return True
-    result = yield from append(view, router.writer, (event(TaskResumed(reason=f"app version {version}")),))
+    result = yield from append(view, router.writer, (event(TaskResumed(reason=f"app version {fitting[0]}")),))
     if result.stored:
         yield Publish(((yield from wake_message(router.names, result.view)),))
     return result.stored
@@ -309,7 +330,7 @@ def reconcile(router: Router, view: View, in_queue: bool) -> Flow[None]:
     if view.never_started:
         first: Entry | None = yield ReadFirst(view.task, view.first)
         if first:
-            yield from _first_run(router, view, first.commit.events[0].data)
+            yield from _first_run(router, view, first.commit)
         return
     if view.head.phase == "running":
         result = yield from append(view, router.writer, (event(TaskResumed(reason="its command was lost")),))
@@ -317,3 +338,62 @@ def reconcile(router: Router, view: View, in_queue: bool) -> Flow[None]:
             return
         view = result.view
     yield Publish(((yield from wake_message(router.names, view)),))
+
+
+def wants_timer(head: Head) -> bool:
+    """Whether a task waits for a timer, besides those that it may have set by itself."""
+    waits = head.cancel or head.deadline or (head.phase == "suspended" and bool(head.not_apps))
+    return waits and head.phase not in ("none", "ended")
+
+
+def set_again(router: Router, view: View, timers: frozenset[str]) -> Flow[None]:
+    """Q3 for the timers of one task: sets those again that its head asks for and that are not among `timers`."""
+    missing: list[Message] = []
+    head = view.head
+    if head.cancel and command.CANCEL_GRACE not in timers:
+        missing.append(timer(router.names, view.task, command.CANCEL_GRACE, after_s=router.cancel_grace_s))
+    if head.phase == "suspended" and head.not_apps and command.RESUME not in timers:
+        missing.append(timer(router.names, view.task, command.RESUME, after_s=FIRST_RESUME_S, delay_s=FIRST_RESUME_S))
+    if head.deadline and command.DEADLINE not in timers:
+        missing.append(_deadline(router.names, view.task, (yield from _opening(view))))
+    if missing:
+        yield Publish(tuple(missing))
+
+
+def hand_on(router: Router, task: str, lost: Lost) -> Flow[bool]:
+    """K1 for a task: takes it from a worker whose connection is gone; True if its delivery is to be given back.
+
+    The release says in the log why the next start follows so soon. It is no attempt of its own, and it fences a worker
+    that is cut off and lives. A task that has been handed on too often without progress is left to `ack_wait`.
+    """
+    if (yield Holds(lost.worker, lost.seq, lost.delivery)):
+        return False
+    while True:
+        newest: Entry | None = yield Read(task)
+        if newest is None:
+            return False
+        view = view_of(newest)
+        if not _is_owner(view, lost) or view.head.cut_offs >= router.max_cut_offs:
+            return False
+        result = yield from append(view, router.writer, (event(TaskReleased(reason=CUT_OFF)),))
+        if result.stored:
+            return True
+
+
+def _is_owner(view: View, lost: Lost) -> bool:
+    head = view.head
+    return (head.phase, head.owner, head.cover, head.delivery) == ("running", lost.worker, lost.seq, lost.delivery)
+
+
+def hand_on_call(call: Call, lost: Lost) -> Flow[bool]:
+    """K1 for a call: whether it is to be given back; its next runner finds in the log what may be repeated (T1)."""
+    if (yield Holds(lost.worker, lost.seq, lost.delivery)):
+        return False
+    entries: tuple[Entry, ...] = yield ReadAfter(call.task, max(0, call.first - 1), 0)
+    newest: Struct | None = None
+    for data in (one.data for entry in entries for one in entry.commit.events):
+        if isinstance(data, StepStarted | StepCompleted | StepFailed) and data.step == call.step:
+            newest = data
+    if newest is None:
+        return True
+    return isinstance(newest, StepStarted) and (newest.by, newest.cover) == (lost.worker, lost.seq)

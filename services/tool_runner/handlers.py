@@ -16,18 +16,19 @@ from mesh.agents.guard import Threads
 from mesh.agents.tools import Tool
 from mesh.bus import LiveMessage
 from mesh.errors import ArtifactMissing, BusUnavailable, TooLarge
+from mesh.log import dead_letters
 from mesh.log.driver import Driver, entry_of
 from mesh.log.head import View, Writer, view_of
 from mesh.log.large import restore
-from mesh.log.ops import Ack, Drop, Message, Nak, Publish, Verdict
+from mesh.log.ops import Ack, Drop, Nak, Publish, Verdict
+from mesh.registry import FreshRegistry
 from mesh.service import ServiceConfig
 from mesh.worker import Held
 from mesh.worker.turns import Turns
 from schemas import error as codes
-from schemas.command import Call, DeadLetter
+from schemas.command import Call
 from schemas.envelope import VERSION
 from schemas.error import Error
-from schemas.instant import rfc3339
 from schemas.signal import Broadcast
 from schemas.step import StepFailed
 from services.tool_runner import rules
@@ -35,7 +36,9 @@ from services.tool_runner.progress import Progress
 from services.tool_runner.rules import Begun, Delivered, Runner
 from services.tool_runner.running import Halt, Room, Running
 
-UNKNOWN_VERSION_DELAY_S: Final = 5.0
+FIRST_STRANGE_S: Final = 0.02
+LAST_STRANGE_S: Final = 2.0
+MAX_STRANGE: Final = 50
 log = structlog.get_logger("mesh.tools")
 _call = msgspec.json.Decoder(Call)
 _broadcast = msgspec.json.Decoder(Broadcast)
@@ -44,9 +47,16 @@ _broadcast = msgspec.json.Decoder(Broadcast)
 class _Start(Struct, frozen=True):
     """A start that stands in the log; `asked_at` is when its append was asked for, on this machine's clock."""
 
-    view: View
-    attempt: int
+    begun: Begun
     asked_at: float
+
+    @property
+    def view(self) -> View:
+        return self.begun.view
+
+    @property
+    def attempt(self) -> int:
+        return self.begun.attempt
 
 
 class Handlers:
@@ -55,6 +65,8 @@ class Handlers:
     def __init__(self, driver: Driver, writer: Writer, app: Mesh, config: ServiceConfig, worker: str) -> None:
         self._driver = driver
         self._app = app
+        self._version = config.version
+        self._registry = FreshRegistry(driver.bus, driver.names)
         self._secrets = config.secrets
         self._observer = config.observer
         self._fresh_s = config.settings.ack_wait_s * 2 / 3
@@ -62,7 +74,9 @@ class Handlers:
         self._rooms = {
             tool.name: Room(tool.policy.max_concurrent) for tool in app.tools.values() if tool.policy.max_concurrent
         }
+        self._slots = config.settings.slots
         self._turns = Turns()
+        self._draining = False
         self._leaving = False
         self.threads = Threads()
         self.running: dict[int, Running] = {}
@@ -71,24 +85,26 @@ class Handlers:
         """One message on `mesh.call.<pool>`."""
         try:
             call = _call.decode(held.delivery.data)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except dead_letters.UNREADABLE as error:
             return await self._bury(held, f"this call cannot be read: {error}")
-        if call.v > VERSION:
-            return Nak(UNKNOWN_VERSION_DELAY_S)
-        job = Delivered(call, held.delivery.seq, held.delivery.delivered)
-        room = self._rooms.get(call.tool)
-        if room is None:
-            return await self._make(held, job)
-        if not await room.enter():
-            return Nak()
+        delivered = held.delivery.delivered
+        if call.v > VERSION or (delivered < MAX_STRANGE and await self._is_strange(call)):
+            return Nak(min(FIRST_STRANGE_S * 2 ** min(delivered, 10), LAST_STRANGE_S))
+        running = self.running[id(held)] = Running(Delivered(call, held.delivery.seq, held.delivery.delivered))
+
+        async def tick() -> None:
+            await self._tick(held, running)
+
+        held.on_tick = tick
         try:
-            return await self._make(held, job)
+            return await self._in_room(running)
         finally:
-            room.leave()
+            del self.running[id(held)]
+            held.on_tick = held.delivery.in_progress
 
     def cancel(self, message: LiveMessage) -> None:
         """One broadcast on `mesh.cancel.<root>`."""
-        with suppress(msgspec.DecodeError):
+        with suppress(*dead_letters.UNREADABLE):
             stop = _broadcast.decode(message.data)
             for running in list(self.running.values()):
                 if running.job.call.task == stop.task:
@@ -96,8 +112,10 @@ class Handlers:
 
     def drain(self) -> None:
         """Hands back what has not begun; what runs may come to its end."""
-        for room in self._rooms.values():
-            room.close()
+        self._draining = True
+        for running in self.running.values():
+            if running.waits:
+                running.stop(Halt.LEAVE)
 
     def leave(self) -> None:
         """Cuts off what runs: it is handed back, or its outcome is recorded as unknown."""
@@ -106,28 +124,39 @@ class Handlers:
         for running in list(self.running.values()):
             running.stop(Halt.LEAVE)
 
-    async def _make(self, held: Held, job: Delivered) -> Verdict:
+    async def _in_room(self, running: Running) -> Verdict:
+        """Waits for a place only while half of the slots are free, so that no tool keeps the calls of others away."""
+        room = self._rooms.get(running.job.call.tool)
+        if room is None:
+            return await self._make(running)
+        if room.full and (self._draining or len(self.running) > self._slots // 2):
+            return Nak(room.send_away())
+        entered = await running.enter(room)
+        try:
+            # One that was cancelled meanwhile needs no place: it is never begun, and its delivery comes to an end.
+            return Nak() if running.halt is Halt.LEAVE else await self._make(running)
+        finally:
+            if entered:
+                room.leave()
+
+    async def _is_strange(self, call: Call) -> bool:
+        """Whether another version of the app may have this tool: one is at work, so a deploy is under way."""
+        if call.tool in self._app.tools:
+            return False
+        return bool((await self._registry.look()).versions(self._app.pool) - {self._version})
+
+    async def _make(self, running: Running) -> Verdict:
         if self._leaving:
             return Nak()
-        running = self.running[id(held)] = Running(job)
-
-        async def tick() -> None:
-            await self._tick(held, running)
-
-        try:
-            begun = await self._begin(job, 0)
-            held.on_tick = tick
-            return await self._attempts(running, begun) if isinstance(begun, _Start) else begun
-        finally:
-            del self.running[id(held)]
-            held.on_tick = held.delivery.in_progress
+        begun = await self._begin(running.job, 0)
+        return await self._attempts(running, begun) if isinstance(begun, _Start) else begun
 
     async def _begin(self, job: Delivered, retry_of: int) -> _Start | Verdict:
         """Calls of one task take turns with the log: side by side each append would make all others fail."""
         async with self._turns.turn(job.call.task):
             asked_at = time.monotonic()
             begun = await self._driver.drive(rules.begin(self._runner, job, retry_of=retry_of))
-        return _Start(begun.view, begun.attempt, asked_at) if isinstance(begun, Begun) else begun
+        return _Start(begun, asked_at) if isinstance(begun, Begun) else begun
 
     async def _attempts(self, running: Running, start: _Start) -> Verdict:
         """Attempts by the tool's policy: each has a start of its own in the log."""
@@ -169,9 +198,10 @@ class Handlers:
             return None
         if self._observer is not None:
             self._observer.before("perform", f"{self._driver.names.task(call.task)}.{start.attempt}.{call.step}")
-        attempt = running.begin(
-            Attempt(tool, task=call.task, step=call.step, number=start.attempt, timeout_s=call.timeout_s)
+        attempt = Attempt(
+            tool, task=call.task, step=call.step, number=start.attempt, lost=start.begun.lost, timeout_s=call.timeout_s
         )
+        running.begin(attempt)
         return await attempt.make(call.arguments, attempt.context(progress.tell, self._secrets), self.threads)
 
     async def _finish(self, job: Delivered, view: View, result: Result) -> Verdict:
@@ -192,14 +222,12 @@ class Handlers:
                 running.stop(Halt.CANCEL)
 
     async def _bury(self, held: Held, why: str) -> Verdict:
-        delivery = held.delivery
-        letter = DeadLetter(
-            v=VERSION, task="-", error=Error(code=codes.INVALID_INPUT, message=why), subject=delivery.subject,
-            at=rfc3339(delivery.at), body=delivery.data.decode(errors="replace"),
-        )  # fmt: skip
-        log.warning("dead letter", kind="invalid_call", error=why)
-        subject = self._driver.names.dead("invalid_call", "-")
-        await self._driver.answer(Publish((Message(subject=subject, body=letter, id=f"dead:{delivery.seq}"),)))
+        log.warning("dead letter", kind=dead_letters.INVALID_CALL, error=why)
+        error = Error(code=codes.INVALID_INPUT, message=why)
+        letter = dead_letters.letter(
+            self._driver.names, dead_letters.INVALID_CALL, dead_letters.NO_TASK, error, held.delivery
+        )
+        await self._driver.answer(Publish((letter,)))
         return Ack()
 
 

@@ -22,7 +22,7 @@ class ToolRunnerService:
     def __init__(self, config: ServiceConfig) -> None:
         if config.app is None:
             raise AppError("a tool runner needs an app", hint="mesh service tool-runner --app module:app")
-        self._crew = Crew("tool-runner", config, describe=self._describe)
+        self._crew = Crew("tool-runner", config, member=self, describe=self._describe)
         self.name = self._crew.name
         self._config = config
         self._app = config.app
@@ -33,10 +33,10 @@ class ToolRunnerService:
         async with self._crew.connected() as bus:
             consumer = call_consumer(names, self._app.pool, ack_wait_s=settings.ack_wait_s)
             await bus.ensure_consumer(consumer)
-            driver = Driver(bus, names, on_storage=self._crew.pause)
+            driver = Driver(bus, names, on_storage=self._crew.pause, patience_s=settings.patience_s)
             handlers = Handlers(driver, Stamp("tool-runner", self.name), self._app, config, self.name)
             self._handlers = handlers
-            worker = Worker(bus, names.runs, consumer.name, handlers.call, slots=settings.slots, tick_s=settings.tick_s)
+            worker = Worker(bus, consumer, handlers.call, slots=settings.slots, tick_s=settings.tick_s)
             async with aclosing(await bus.subscribe(names.cancel_all(), handlers.cancel)):
                 await self._crew.serve(bus, [worker], started)
 

@@ -35,7 +35,7 @@ class Progress:
         self._telling: asyncio.Task[None] | None = None
         self._over = False
 
-    async def tell(self, message: str, fraction: float | None) -> None:
+    def tell(self, message: str, fraction: float | None) -> None:
         """Takes note; what came before and was not told yet is forgotten."""
         if self._over:
             return

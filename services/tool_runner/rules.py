@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from mesh.log.append import Appended, append, tell_end, wake_message
 from mesh.log.head import Entry, View, Writer, view_of
-from mesh.log.ops import Ack, Drop, Flow, Nak, Publish, ReadAfter, Verdict
-from mesh.subjects import Subjects
+from mesh.log.ops import Ack, Drop, Flow, Holds, Nak, Publish, ReadAfter, Tell, Verdict
+from mesh.subjects import Subjects, is_inbox
 from schemas import error as codes
 from schemas.command import Call
-from schemas.envelope import event
+from schemas.envelope import encode, event
 from schemas.error import Error
+from schemas.object import LARGE_BYTES
+from schemas.signal import Told
 from schemas.step import StepCompleted, StepFailed, StepProgress, StepRequested, StepStarted
 
 NO_LOG_DELAY_S: Final = 1.0
@@ -27,7 +29,7 @@ Result = StepCompleted | StepFailed
 
 
 class Runner(Struct, frozen=True, kw_only=True):
-    """What every decision of a tool runner needs; `max_starts` bounds starts that came to nothing."""
+    """What every decision of a tool runner needs; `max_starts` bounds how many runners may be lost with one call."""
 
     names: Subjects
     writer: Writer
@@ -44,18 +46,27 @@ class Delivered(Struct, frozen=True):
 
 
 class Begun(Struct, frozen=True):
-    """The start stands in the log: the tool may run now, as this attempt."""
+    """The start stands in the log: the tool may run now, as this attempt.
+
+    `lost` earlier attempts came to nothing with their runners; a tool's policy does not count them.
+    """
 
     view: View
     attempt: int
+    lost: int = 0
 
 
 class _Progress(Struct):
-    """What the log holds of one step."""
+    """What the log holds of one step; `deliveries` are those that a start was made for."""
 
     requested: StepRequested | None = None
     started: StepStarted | None = None
     ended: Result | None = None
+    deliveries: set[int] = set()
+
+    def lost(self, job: Delivered) -> int:
+        """How many runners began the call and neither ended it nor have it now; one makes all its attempts itself."""
+        return len(self.deliveries - {job.delivery})
 
 
 def begin(runner: Runner, job: Delivered, *, retry_of: int = 0) -> Flow[Begun | Verdict]:
@@ -66,7 +77,7 @@ def begin(runner: Runner, job: Delivered, *, retry_of: int = 0) -> Flow[Begun | 
     """
     call = job.call
     view, attempt = View(call.task, call.last, call.n, call.first, call.head, call.v), retry_of + 1
-    fresh = retry_of > 0 or call.again
+    lost, fresh = 0, retry_of > 0 or call.again
     while True:
         if fresh:
             entries: tuple[Entry, ...] = yield ReadAfter(call.task, max(0, call.first - 1), 0)
@@ -78,10 +89,11 @@ def begin(runner: Runner, job: Delivered, *, retry_of: int = 0) -> Flow[Begun | 
             if verdict is not None:
                 return verdict
             attempt = progress.started.attempt + 1 if progress.started else 1
+            lost = progress.lost(job)
         started = StepStarted(step=call.step, attempt=attempt, by=runner.worker, cover=job.seq, delivery=job.delivery)
         result = yield from append(view, runner.writer, (event(started),))
         if result.stored and not _overtaken(result, call.step):
-            return Begun(result.view, attempt)
+            return Begun(result.view, attempt, lost)
         fresh = True
 
 
@@ -92,6 +104,8 @@ def finish(runner: Runner, job: Delivered, view: View, outcome: Result) -> Flow[
         if result.stored:
             if view.head.phase == "suspended":
                 yield Publish(((yield from wake_message(runner.names, result.view)),))
+            else:
+                yield from _say(job.call, result)
             return Ack()
         entries: tuple[Entry, ...] = yield ReadAfter(job.call.task, max(0, job.call.first - 1), 0)
         if not entries:
@@ -100,6 +114,14 @@ def finish(runner: Runner, job: Delivered, view: View, outcome: Result) -> Flow[
         if view.head.phase == "ended" or _progress(entries, job.call.step).ended is not None:
             yield from _say_again(runner, view)
             return Ack()
+
+
+def _say(call: Call, ended: Appended) -> Flow[None]:
+    """Spares the owner the reading of its log; one that does not hear it reads on soon."""
+    if is_inbox(call.reply):
+        body = encode(ended.commit)
+        if len(body) <= LARGE_BYTES:
+            yield Tell(call.reply, Told(seq=ended.view.seq, commit=Raw(body)))
 
 
 def look(job: Delivered, view: View) -> Flow[bool]:
@@ -135,10 +157,12 @@ def _settled(runner: Runner, job: Delivered, view: View, progress: _Progress, re
             return Ack()
         if started.delivery >= job.delivery:
             return Drop()
+        if started.by and (yield Holds(started.by, started.cover, started.delivery)):
+            return Drop()  # its runner is at it, and its ticks keep this delivery too
         if progress.requested is not None and not progress.requested.idempotent:
             failed = unknown_outcome(job.call)
-        elif started.attempt >= runner.max_starts:
-            failed = _exhausted(job.call, started)
+        elif progress.lost(job) >= runner.max_starts:
+            failed = _exhausted(job.call, progress.lost(job))
     if failed is None and view.head.cancel:
         failed = _canceled()
     if failed is None:
@@ -176,6 +200,7 @@ def _progress(entries: Iterable[Entry], step: str) -> _Progress:
                 found.requested = data
             elif isinstance(data, StepStarted) and data.step == step:
                 found.started = data
+                found.deliveries.add(data.delivery)
             elif isinstance(data, StepCompleted | StepFailed) and data.step == step:
                 found.ended = found.ended or data
     return found
@@ -198,9 +223,9 @@ def _canceled() -> Error:
     return Error(code=codes.TOOL_FAILED, message="the task was asked to stop before this call had a result")
 
 
-def _exhausted(call: Call, started: StepStarted) -> Error:
+def _exhausted(call: Call, lost: int) -> Error:
     return Error(
         code=codes.ATTEMPTS_EXHAUSTED,
-        message=f"{started.attempt} runners began tool '{call.tool}' and none of them came to a result",
+        message=f"{lost} runners began tool '{call.tool}' and none of them came to a result",
         hint="look at the runners' own logs: each died or was cut off in the tool",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -58,6 +59,25 @@ async def test_a_body_comes_back_as_it_was_put(
     assert await bus.find_object(bucket, kept.digest) == kept
 
 
+async def test_a_stream_is_never_held_as_a_whole(shared_broker: Broker, connect: Connect, names: Subjects) -> None:
+    bus = await connect(shared_broker)
+    bucket = await with_objects(bus, names)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for number in range(64):
+            yield bytes([number]) * (MIB // 2)
+
+    tracemalloc.start()
+    try:
+        kept = await bus.put_object(bucket, pieces())
+        read = sum([len(piece) async for piece in bus.open_object(bucket, kept.digest)])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert read == kept.size == 32 * MIB
+    assert most < 16 * MIB
+
+
 async def test_the_nats_object_store_reads_what_we_write_and_lists_it(
     shared_broker: Broker, connect: Connect, names: Subjects
 ) -> None:
@@ -109,6 +129,22 @@ async def test_what_is_not_there_is_missing(shared_broker: Broker, connect: Conn
     for digest in (ABSENT, "report.pdf", "*", ""):
         with pytest.raises(ArtifactMissing):
             await body_of(bus, bucket, digest)
+
+
+async def test_a_bucket_that_somebody_removed_is_named(
+    shared_broker: Broker, connect: Connect, names: Subjects
+) -> None:
+    bus = await connect(shared_broker)
+    bucket = await with_objects(bus, names)
+    await bus.request(f"$JS.API.STREAM.DELETE.OBJ_{bucket}", b"", timeout_s=5)
+    for asked in (
+        bus.find_object(bucket, ABSENT),
+        body_of(bus, bucket, ABSENT),
+        bus.put_object(bucket, b"x"),
+        bus.put_object(bucket, in_pieces(b"xyz", 1)),
+    ):
+        with pytest.raises(BusUnavailable, match=f"bucket '{bucket}' is not there .*doctor --apply"):
+            await asked
 
 
 async def test_a_removed_body_is_gone_and_may_be_put_again(
@@ -214,3 +250,25 @@ async def test_a_full_store_says_so_and_keeps_nothing(tmp_path: Path, connect: C
         assert await chunks_in(bus, bucket) == 0
     finally:
         own.kill()
+
+
+async def test_content_that_is_put_again_after_long_is_young_again(
+    shared_broker: Broker, connect: Connect, names: Subjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = await connect(shared_broker)
+    bucket = await with_objects(bus, names)
+    kept = await bus.put_object(bucket, b"otters")
+    assert not await bus.remove_object(bucket, kept.digest, older_than_s=60.0)
+    meta = f"$O.{bucket}.M.>"
+    first = [one.seq async for one in bus.last_per_subject(f"OBJ_{bucket}", meta)]
+    await bus.put_object(bucket, b"otters")
+    assert [one.seq async for one in bus.last_per_subject(f"OBJ_{bucket}", meta)] == first
+    monkeypatch.setattr("mesh.bus.objects.REFRESH_S", 0.0)
+    for source in (b"otters", in_pieces(b"otters", 2)):
+        await bus.put_object(bucket, source)
+        again = [one.seq async for one in bus.last_per_subject(f"OBJ_{bucket}", meta)]
+        assert again > first
+        first = again
+    assert await body_of(bus, bucket, kept.digest) == b"otters"
+    assert await bus.remove_object(bucket, kept.digest)
+    assert await bus.find_object(bucket, kept.digest) is None

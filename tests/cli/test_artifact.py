@@ -28,6 +28,15 @@ def test_artifacts_are_listed_and_fetched_also_when_nothing_runs(start: Start, f
     assert (to_stdout.code(), to_stdout.out) == (0, "old\n")
 
 
+def test_ten_megabytes_go_in_by_stdin_and_come_out_on_stdout(dev: Command, start: Start) -> None:
+    text = "lörem " * (SIZE // 7)
+    submit = start("submit", "facts", "-", "--id", "f", stdin=text.encode())
+    assert (submit.code(), submit.out) == (0, "f\n"), submit.err
+    tail = start("tail", "f")
+    assert tail.code() == 0
+    assert json.loads(tail.out.removeprefix("so: \n")) == {"about": text}
+
+
 def test_an_artifact_goes_to_the_folder_one_stands_in_and_replaces_nothing(
     dev: Command, start: Start, folder: Path
 ) -> None:

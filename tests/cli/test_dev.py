@@ -23,14 +23,18 @@ def test_the_banner_names_url_app_and_agents_and_a_command_to_try(dev: Command, 
     record = read_server_json(folder / ".mesh")
     assert record is not None
     assert f"mesh is ready at {record.url}" in dev.err
-    for words in ("app    zoo ", "agents boom, facts, logs, slow, story, stubborn, wait", "try    mesh run story"):
+    for words in (
+        "app    zoo ",
+        "agents boom, facts, files, logs, slow, story, stubborn, wait",
+        "try    mesh run story",
+    ):
         assert words in dev.err
 
 
 def test_other_commands_find_it(dev: Command, start: Start) -> None:
     run = start("run", "story", "x")
     assert (run.code(), run.out) == (0, "once upon a time\n")
-    agents = start("agents", "--json")
+    agents = start("agent", "ls", "--json")
     assert agents.code() == 0
     assert {json.loads(line)["agent"]["name"] for line in agents.out.splitlines()} >= {"story", "wait"}
     doctor = start("doctor")

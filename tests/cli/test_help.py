@@ -7,7 +7,20 @@ import pytest
 
 from tests.cli.conftest import Start
 
-COMMANDS = ("run", "dev", "submit", "tail", "show", "cancel", "agents", "doctor", "init", "service", "bench")
+COMMANDS = (
+    "run",
+    "dev",
+    "submit",
+    "tail",
+    "show",
+    "cancel",
+    "archive",
+    "restore",
+    "doctor",
+    "init",
+    "service",
+    "bench",
+)
 LOADED = """
 import sys
 from mesh.cli import main
@@ -69,7 +82,7 @@ def test_the_version_is_that_of_the_distribution(start: Start) -> None:
         (("run", "hello"), "Missing argument 'INPUT'"),
         (("tail", "a b"), "'a b' is no task id"),
         (("submit", "hello", "x", "--metadata", "[1]"), "--metadata is no JSON object"),
-        (("agents", "--server", "http://x"), "--server: 'http://x' is no address of a server"),
+        (("agent", "ls", "--server", "http://x"), "--server: 'http://x' is no address of a server"),
         (("service", "rooter"), "there is no service 'rooter'"),
         (("service", "executor"), "an executor needs an app"),
         (("dev", "--port", "0"), "Invalid value for '--port'"),
@@ -87,6 +100,6 @@ def test_what_is_typed_wrong_is_said_in_a_line_and_leaves_with_2(
 
 
 def test_a_setting_that_is_no_number_is_named(start: Start) -> None:
-    command = start("agents", env={"MESH_SLOTS": "many"})
+    command = start("agent", "ls", env={"MESH_SLOTS": "many"})
     assert command.code() == 2
     assert "MESH_SLOTS='many'" in command.err

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -19,7 +20,7 @@ def test_the_demo_agent_answers_where_there_is_no_mesh_and_no_app(start: Start) 
     assert command.code() == 0
     assert command.out.startswith("Hello! You sent 6 characters")
     assert command.out.count("Hello!") == 1
-    assert "built-in demo app (offline, no keys)" in command.err
+    assert "built-in demo app (offline: its model is scripted, and needs no key)" in command.err
     assert "10% reading your text" in command.err
 
 
@@ -29,6 +30,37 @@ def test_the_demo_assistant_calls_its_tools_and_says_that_it_is_scripted(start: 
     assert "You sent 5 words on 20" in command.out
     assert "I am a scripted model" in command.out
     assert command.out.count("scripted") == 1
+
+
+def test_models_and_tools_are_told_beside_the_text_and_shown_in_the_log(start: Start) -> None:
+    command = start("run", "assistant", "how many days until christmas?")
+    assert command.code() == 0
+    assert re.search(r"\n\d+ days until Christmas, \d{4}-12-25\. I am a scripted model", command.out)
+    for told in (
+        r"model scripted:assistant: 5 tokens in, 8 out, 0 USD",
+        r"tool  today\(\)\n",
+        r'tool  days_between\(first="\d{4}-\d\d-\d\d", last="\d{4}-12-25"\) → \d+\n',
+        r"used  3 model requests: 7 tokens in",
+    ):
+        assert re.search(told, command.err), told
+    shown = start("show", command.until(r"task (\w+)")[1])
+    assert shown.code() == 0
+    for line in (
+        r"3 model answers: 7 tokens in",
+        r"step.requested  model  asks scripted:assistant with 1 message  prompt sha256-",
+        r'step.completed  model  tool_call  5 tokens in, 8 out, 0 USD\n      says "Let me look at the calendar\. "\n',
+        r"\n      calls today\(\)\n",
+        r"step.requested  model/call_1_1/today  calls today\(\)  idempotent\n",
+        r'step.completed  model/call_1_1/today  → "\d{4}-\d\d-\d\d"\n',
+    ):
+        assert re.search(line, shown.out), line
+
+
+def test_notes_begin_on_a_line_of_their_own_where_they_share_a_terminal_with_the_text(start: Start) -> None:
+    command = start("run", "assistant", "how many days until christmas?", terminal=True, env={"NO_COLOR": "1"})
+    assert command.code() == 0
+    assert "calendar. \r\nmodel scripted" in command.out
+    assert "answer here.\r\nmodel scripted" in command.out
 
 
 def test_a_demo_model_without_its_key_is_a_clear_failure(start: Start) -> None:

@@ -77,7 +77,7 @@ async def test_the_doctor_creates_streams_and_no_other_client_does(start: Start,
         submit = start("submit", "story", "x", "--server", broker.url)
         assert submit.code() == 5
         assert "holds no mesh" in submit.err
-        for arguments in (("agents",), ("show", "t")):
+        for arguments in (("agent", "ls"), ("show", "t")):
             command = start(*arguments, "--server", broker.url)
             assert command.code() == 5
             assert "holds no mesh" in command.err
@@ -118,7 +118,7 @@ async def test_a_server_without_jetstream_is_named_as_such(start: Start, tmp_pat
         file = tmp_path / f"nats-server_{process.pid}.ports"
         await eventually(lambda: file.is_file() and bool(file.read_text()))
         url = json.loads(file.read_text())["nats"][0]
-        for arguments in (("submit", "story", "x"), ("tail", "t"), ("show", "t"), ("cancel", "t"), ("agents",)):
+        for arguments in (("submit", "story", "x"), ("tail", "t"), ("show", "t"), ("cancel", "t"), ("agent", "ls")):
             command = start(*arguments, "--server", url)
             assert command.code() == 5
             assert "has no JetStream\nhint: start it with -js" in command.err
@@ -141,12 +141,12 @@ async def test_two_apps_with_one_agent_name_are_refused_with_both_names(
         twin = start("service", "executor", "--app", "twin.py", "--server", broker.url)
         assert twin.code() == 2
         assert "of app 'twin' is registered by app 'zoo' already" in twin.err
-        refused = start("agents", "--forget", "zoo", "--server", broker.url)
+        refused = start("agent", "rm", "zoo", "--server", broker.url)
         assert refused.code() == 2
         assert "app 'zoo' is served by executor-" in refused.err
         executor.signal()
         assert executor.code() == 0
-        forgotten = start("agents", "--forget", "zoo", "--server", broker.url)
+        forgotten = start("agent", "rm", "zoo", "--server", broker.url)
         assert forgotten.code() == 0
         twin = start("service", "executor", "--app", "twin.py", "--server", broker.url)
         twin.until('"event": "serving"')

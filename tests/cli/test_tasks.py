@@ -74,7 +74,7 @@ def test_a_server_that_does_not_answer_is_unreachable(start: Start) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"nats://127.0.0.1:{unused.getsockname()[1]}"
-    for command in (start("agents", env={"MESH_SERVER": url}), start("run", "story", "x", "--server", url)):
+    for command in (start("agent", "ls", env={"MESH_SERVER": url}), start("run", "story", "x", "--server", url)):
         assert command.code() == 5
         assert url in command.err
 

@@ -49,6 +49,7 @@ class History:
         self.emits = Emits(1, 0, lambda: 0.0)
         self.by = "executor/executor-1-ab"
         self.cancelled = False
+        self.past = None
         self.left: int | None = None
         self.objects = MemoryObjects()
 

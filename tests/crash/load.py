@@ -19,10 +19,10 @@ END_S = 45.0
 class Load:
     """Tasks of one agent; `results` grows as they end, `tails` holds those that somebody reads."""
 
-    def __init__(self, client: Client, agent: str, input: Any, *, tasks: int, tails: int) -> None:
+    def __init__(self, client: Client, agent: str, input: Any, *, tasks: int, tails: int, name: str = "task") -> None:
         self.results: dict[str, Result] = {}
-        self.tails: dict[str, list[TaskEvent]] = {f"task{n}": [] for n in range(tails)}
-        self.ids = [f"task{n}" for n in range(tasks)]
+        self.tails: dict[str, list[TaskEvent]] = {f"{name}{n}": [] for n in range(tails)}
+        self.ids = [f"{name}{n}" for n in range(tasks)]
         self._client = client
         self._agent = agent
         self._input = input
@@ -109,4 +109,4 @@ async def assert_nothing_lost(load: Load, mesh: LocalMesh, processes: Processes,
     async def queue_is_empty() -> None:
         assert not await mesh.left_in_queue()
 
-    await eventually(queue_is_empty)
+    await eventually(queue_is_empty, forgive=BusUnavailable)

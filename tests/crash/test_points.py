@@ -9,6 +9,8 @@ import pytest
 from mesh.server import EmbeddedServer
 from mesh.testing import CrashPointsFailed, crash_points, freeze_points
 
+# Each test is some dozens of meshes, one after the other: minutes on a machine that has other things to do.
+pytestmark = pytest.mark.timeout(900)
 BROKEN = f"{Path(__file__).parent / 'broken_app.py'}:app"
 
 

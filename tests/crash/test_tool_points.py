@@ -13,6 +13,8 @@ from mesh.testing.crash_checks import outcome_unknown
 from mesh.testing.crash_run import Run
 from mesh.testing.trace import EFFECT
 
+# Each test is some forty meshes, one after the other: minutes on a machine that has other things to do.
+pytestmark = pytest.mark.timeout(900)
 HERE = Path(__file__).parent
 TOOLS = f"{HERE / 'tools_app.py'}:app"
 HASTY = f"{HERE / 'hasty_tools_app.py'}:app"

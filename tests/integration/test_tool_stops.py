@@ -12,21 +12,14 @@ from typing import Any
 
 import pytest
 
-from mesh import Context, Mesh
-from mesh.agents.tool_context import ToolContext
+from mesh import Context, Mesh, ToolContext
 from mesh.testing import Processes, eventually
 from mesh.testing.local_mesh import Serving
 from schemas.step import StepFailed, StepStarted
 from tests.integration.world import Outcome, World
 
-FAMILY = """
-import os, signal, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = os.fork()
-with open(sys.argv[1], "a") as file:
-    file.write(f"{os.getpid()}\\n")
-time.sleep(600)
-"""
+FAMILY = Path(__file__).parent / "family.py"
+TARGET = f"{Path(__file__).parent / 'slow_tools.py'}:app"
 
 
 class Gates:
@@ -55,7 +48,7 @@ def app(gates: Gates) -> Mesh:
 
     @app.tool
     async def family(ctx: ToolContext) -> None:
-        await ctx.execute([sys.executable, "-c", FAMILY, str(gates.pids)])
+        await ctx.execute([sys.executable, str(FAMILY), str(gates.pids)])
 
     @app.tool
     def blocks() -> str:
@@ -281,8 +274,7 @@ async def test_a_runner_that_drains_hands_back_what_waits_for_room(world: World,
     first = await world.client.submit("calls", "narrow")
     await gates.begun.wait()
     second = await world.client.submit("calls", "narrow")
-    held = runner.service._worker.held  # type: ignore[attr-defined]
-    await eventually(lambda: len(held) == 2)
+    await eventually(lambda: len(runner.service.busy()) == 2)
     draining = asyncio.create_task(runner.drain())
     await world.runner(app)
     await eventually(lambda: gates.calls == 2)
@@ -291,6 +283,21 @@ async def test_a_runner_that_drains_hands_back_what_waits_for_room(world: World,
     for task in (first, second):
         outcome = await world.outcome(task.id)
         assert (outcome.result.output, starts(outcome)) == ("done", 1)
+
+
+async def test_a_cancelled_call_does_not_wait_for_room(world: World, app: Mesh, gates: Gates) -> None:
+    runner = await serve(world, app)
+    first = await world.client.submit("calls", "narrow")
+    await gates.begun.wait()
+    second = await world.client.submit("calls", "narrow")
+    await eventually(lambda: len(runner.service.busy()) == 2)
+    await second.cancel()
+    assert (await world.outcome(second.id)).result.state == "canceled"
+    await eventually(lambda: runner.service.busy() == [first.id])
+    assert gates.calls == 1
+    gates.go.set()
+    assert (await world.outcome(first.id)).result.output == "done"
+    await eventually(world.queue_is_empty)
 
 
 async def test_a_runner_that_leaves_while_a_call_rests_hands_it_back(world: World, app: Mesh, gates: Gates) -> None:
@@ -304,7 +311,17 @@ async def test_a_runner_that_leaves_while_a_call_rests_hands_it_back(world: Worl
     assert gates.calls == 2
 
 
-TARGET = f"{Path(__file__).parent / 'slow_tools.py'}:app"
+async def test_a_runner_that_is_killed_takes_its_programs_with_it(world: World, gates: Gates) -> None:
+    await world.router()
+    async with Processes(world.url, TARGET, settings=world.settings) as processes:
+        await processes.start("executor")
+        runner = await processes.start("tool-runner")
+        task = await world.client.submit("has_children", str(gates.pids))
+        pids = await family_of(gates)
+        await runner.kill()
+        await eventually(lambda: all(gone(pid) for pid in pids))
+        await processes.start("tool-runner")
+        assert error_of(await world.outcome(task.id)).code == "tool_outcome_unknown"
 
 
 @pytest.mark.parametrize(("tool", "ends"), [("brief", "completed"), ("endless", "failed")])

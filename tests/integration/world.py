@@ -12,6 +12,7 @@ from mesh.bus import StoredMessage
 from mesh.client import result_of
 from mesh.log.driver import entry_of
 from mesh.log.head import Entry, fold
+from mesh.log.texts import texts_in
 from mesh.server import EmbeddedServer
 from mesh.settings import Settings
 from mesh.testing import LocalMesh, eventually
@@ -109,7 +110,7 @@ class World(LocalMesh):
         assert result.state == result_of(task, tail[-1]).state == types[-1].removeprefix("task.")
         said = result_of(task, TaskEvent("", types[-1], events[-1].data, ""), result.artifacts)
         assert result == await self.client.restore(said)
-        text = "".join(event.data.text for event in events if event.type == "text.added")
+        text = "".join(added.text for event in events for added in texts_in(event.data))
         assert told_text(tail) == text
         head = Head()
         for n, entry in enumerate(entries):

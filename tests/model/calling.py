@@ -153,8 +153,8 @@ def make_call(site: Any, task: str, call: Call, at: At) -> Process:
         view = begun.view
         if tool.tells:
             view = (yield from site.flows.tell(runner, view, StepProgress(step=tool.key))) or view
-        said = yield from site.flows.effect(tool, view, begun.attempt, max(begun.view.seq, stale))
-        if said is FAILED and begun.attempt < tool.tries:
+        said = yield from site.flows.effect(tool, view, begun.attempt - begun.lost, max(begun.view.seq, stale))
+        if said is FAILED and begun.attempt - begun.lost < tool.tries:
             retry_of = begun.attempt
             continue
         if said is LEFT and not tool.once:

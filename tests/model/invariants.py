@@ -101,11 +101,13 @@ class _Turns:
     """Whose turn it is, event by event."""
 
     max_attempts: int
+    max_cut_offs: int = 1
     phase: str = "none"
     wake: int = 0
     cover: int = 0
     claim: int = -1
     starts: int = 0
+    cut_offs: int = 0
 
     def take(self, n: int, by: str, each: Event) -> str | None:
         """What is wrong with this event of commit `n`."""
@@ -114,7 +116,11 @@ class _Turns:
         if by.startswith(EXECUTOR) and not _is_exhausted(each):
             if by != f"{EXECUTOR}/{self.claim}" or self.phase != "running":
                 return f"R6: a fenced writer's '{each.type}' is in the log"
-            self.starts = self.starts - 1 if each.type == task.RELEASED else 0
+            self.starts, self.cut_offs = (self.starts - 1, self.cut_offs) if each.type == task.RELEASED else (0, 0)
+        elif each.type == task.RELEASED:
+            self.starts, self.cut_offs = self.starts - 1, self.cut_offs + 1
+            if self.cut_offs > self.max_cut_offs:
+                return "K1: a task is handed on more often without progress than it may be"
         if each.type == task.RELEASED:
             self.claim = n
         elif each.type == task.SUSPENDED:
@@ -139,14 +145,16 @@ def _is_exhausted(each: Event) -> bool:
 
 
 def takeovers(entries: tuple[Entry, ...]) -> int:
-    """Claims of a running task whose owner had not left by itself."""
+    """Claims of a running task whose owner had not left by itself; a router that releases it for him is no excuse."""
     count, owned = 0, False
     for entry in entries:
         for each in entry.commit.events:
             if each.type == task.STARTED:
                 count, owned = count + owned, True
-            elif each.type in (task.SUSPENDED, task.RELEASED, task.RESUMED):
+            elif each.type in (task.SUSPENDED, task.RESUMED):
                 owned = False
+            elif each.type == task.RELEASED:
+                owned = owned and not entry.commit.by.startswith(EXECUTOR)
     return count
 
 

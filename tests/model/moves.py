@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from mesh.log.head import EXECUTOR
-from mesh.log.ops import Ack, Append, Drop, Message, Nak, Perform, Publish, Read, ReadAfter, ReadFirst, Tell
+from mesh.log.ops import Ack, Append, Drop, Holds, Message, Nak, Perform, Publish, Read, ReadAfter, ReadFirst, Tell
 from schemas import error as codes
 from schemas import step, task
 from schemas.command import Call, DeadLetter, Ended, Fired, Run
 from schemas.envelope import Head
 from services.router.rules import Order
 from tests.model import invariants
+from tests.model.edges import Budget, Move, State
 from tests.model.parts import (
     DONE,
     DRAIN,
@@ -29,6 +29,7 @@ from tests.model.parts import (
     Dies,
     Effect,
     Follow,
+    GiveBack,
     Hangs,
     Idle,
     InQueue,
@@ -43,52 +44,6 @@ from tests.model.tables import Answer, Done, Process, Sent
 
 MAX_DELIVERED = 9
 UNCLAIMED = "executor/-"
-
-
-class Budget(IntEnum):
-    """The places of the budget in a state: what may still happen, what has, and the newest app version."""
-
-    CRASHES = 0
-    PAUSES = 1
-    LOST_ACKS = 2
-    DRAINS = 3
-    PURGES = 4
-    BLANKS = 5
-    USED = 6
-    VERSION = 7
-
-    @staticmethod
-    def said(budget: tuple[int, ...]) -> str:
-        return ", ".join(f"{Budget(i).name.lower()} {left}" for i, left in enumerate(budget))
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """One step of a process; `process` and `log` are the numbers afterwards, -1 for gone and for unchanged.
-
-    `gives_up` is a tool call that is declared over by somebody who did not make it; `blames` is what only a fault can
-    cause.
-    """
-
-    label: str
-    process: int = -1
-    log: int = -1
-    cost: int = -1
-    used: int = 0
-    helps: bool = True
-    acks: bool = False
-    naks: bool = False
-    publishes: tuple[int, ...] = ()
-    timers: tuple[int, ...] = ()
-    facts: int = 0
-    needs: int = 0
-    once: int = 0
-    owes: int = 0
-    takeovers: int = 0
-    gives_up: str = ""
-    blames: str = ""
-    violation: str | None = None
-    when: Callable[[tuple[int, ...], Registers], bool] | None = None
 
 
 class Moves:
@@ -118,6 +73,8 @@ class Moves:
             Effect: self._effect,
             Dies: self._dies,
             InQueue: self._in_queue,
+            Holds: self._holds,
+            GiveBack: self._give_back,
             Verb: self._verb,
             Done: self._done,
         }
@@ -316,7 +273,8 @@ class Moves:
             if message.target:
                 timers.append(self.tables.contents(Sent("fired", name, _plain(body))))
             elif isinstance(body, Run):
-                publishes.append(self.tables.contents(Sent("run", name, body)))
+                # No rule looks at the opening that it carries, and it is nothing that a table can hold.
+                publishes.append(self.tables.contents(Sent("run", name, msgspec.structs.replace(body, opening=None))))
             elif isinstance(body, Call):
                 publishes.append(self.tables.contents(Sent("call", name, body)))
             elif isinstance(body, Fired):
@@ -437,9 +395,37 @@ class Moves:
         there = self._next(process, log, ("value", True))
         gone = self._next(process, log, ("value", False))
         return [
-            Move(f"{name}: its command is in the queue", there, when=lambda q, t: _asks_for(q, t, op.head)),
-            Move(f"{name}: its command is not in the queue", gone, when=lambda q, t: not _asks_for(q, t, op.head)),
+            Move(f"{name}: its command is in the queue", there, when=lambda s, t: _asks_for(s[1], t, op.head)),
+            Move(f"{name}: its command is not in the queue", gone, when=lambda s, t: not _asks_for(s[1], t, op.head)),
         ]
+
+    def _holds(self, process: Process, op: Holds, log: int) -> list[Move]:
+        """A holder in good standing answers; a late one may be silent, but for no reason only after a fault.
+
+        A router asks a worker whose connection is gone, so it may always hear nothing.
+        """
+        name, router = self._name(process), process.role == 0
+        yes = self._next(process, log, ("value", True))
+        no = self._next(process, log, ("value", False))
+        own = self.tables.processes(process)
+
+        def holders(state: State, tables: Registers) -> set[bool]:
+            """Whether each of those who hold the delivery is late."""
+            found = [p for group in state[2] for p in group if p != own and tables.message_of[p] == op.seq - 1]
+            return {tables.is_late[p] for p in found if tables.delivered_of[p] == op.delivery}
+
+        def silent(state: State, tables: Registers) -> bool:
+            late = holders(state, tables)
+            return router or not late or (late == {True} and state[5][Budget.USED] > 0)
+
+        return [
+            Move(f"{name}: the holder answers", yes, when=lambda s, t: bool(holders(s, t))),
+            Move(f"{name}: no holder answers", no, when=silent),
+        ]
+
+    def _give_back(self, process: Process, op: GiveBack, log: int) -> list[Move]:
+        label = f"{self._name(process)}: gives #{op.seq} back"
+        return [Move(label, self._next(process, log, ("none",)), gives_back=(op.seq - 1, op.delivery))]
 
     def _verb(self, process: Process, op: Verb, log: int) -> list[Move]:
         move = self._verdict(process, op.verdict, log)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from mesh.log.head import Entry, fold
 from mesh.log.journal import Journal
-from mesh.log.ops import UNKNOWN, Ack, Append, Conflict, Drop, Message, Nak, Publish, Read, ReadAfter, Stored
+from mesh.log.ops import UNKNOWN, Ack, Append, Conflict, Drop, Holds, Message, Nak, Publish, Read, ReadAfter, Stored
 from mesh.log.owner import Owner
 from mesh.log.steps import Step, perform_step
 from schemas import command, task
@@ -233,6 +233,13 @@ class TakesOverLate(SeesHead):
         return replace(head, delivery=0)
 
 
+class NeverAsks(Bend):
+    """Takes over without asking whether the owner is at work."""
+
+    def hear(self, op: Any, answer: Any) -> Any:
+        return False if isinstance(op, Holds) else answer
+
+
 class NeverLooks(Bend):
     def hear(self, op: Any, answer: Any) -> Any:
         return FRESH if isinstance(op, Look) and isinstance(answer, Entry) else answer
@@ -278,6 +285,14 @@ def cancels_nothing_unknown(router: rules.Router, name: str, request: TaskSignal
     if (yield Read(name)) is None:
         return Answer(task=name, outcome="refused")
     return (yield from rules.cancel(router, name, request))
+
+
+def hands_on_whoever_owns(router: rules.Router, name: str, lost: rules.Lost) -> Process:
+    """K1 without a look at whose delivery the log names."""
+    yield Holds(lost.worker, lost.seq, lost.delivery)
+    head = (yield Read(name)).commit.head
+    flow = rules.hand_on(router, name, rules.Lost(head.owner, head.cover, head.delivery))
+    return (yield from bent(lambda: flow, NeverAsks)())
 
 
 def works_before_it_claims(site: Site, name: str, body: Run, at: At) -> Process:

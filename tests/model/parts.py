@@ -14,6 +14,7 @@ from msgspec import Struct
 from mesh.log.head import View
 from mesh.log.ops import Verdict
 from mesh.subjects import Subjects
+from schemas.command import Call
 from schemas.envelope import Head
 from schemas.error import Error
 
@@ -143,6 +144,25 @@ class Verb(Struct, frozen=True):
     """A verb on the delivery before the flow has ended; only broken flows do that. → None"""
 
     verdict: Verdict
+
+
+class Cut(Struct, frozen=True):
+    """A router hears that the connection of a worker is closed which held this delivery of a command."""
+
+    seq: int
+    delivery: int
+    call: Call | None = None
+
+    @property
+    def kind(self) -> str:
+        return f"#{self.seq} in delivery {self.delivery}"
+
+
+class GiveBack(Struct, frozen=True):
+    """Negatively acknowledge this delivery of a command in the place of its holder. → None"""
+
+    seq: int
+    delivery: int
 
 
 class Follow(Struct, frozen=True):

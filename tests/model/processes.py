@@ -30,8 +30,10 @@ from tests.model.parts import (
     TOLD,
     At,
     Change,
+    Cut,
     Dies,
     Do,
+    GiveBack,
     Hang,
     Hangs,
     InQueue,
@@ -57,6 +59,7 @@ class Site:
     max_starts: int = 3
     waits: int = 0
     able: bool = True
+    max_cut_offs: int = 1
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,15 @@ class Apps:
     def pool_of(self, agent: str) -> str:
         return agent
 
-    def version_of(self, agent: str) -> str:
-        return self.version
+    def versions_of(self, agent: str) -> set[str]:
+        return {self.version}
 
 
 def router_of(site: Site) -> rules.Router:
     """The router's collaborators."""
-    return rules.Router(names=NAMES, writer=Stamp("router"), registry=Apps(site.version))
+    return rules.Router(
+        names=NAMES, writer=Stamp("router"), registry=Apps(site.version), max_cut_offs=site.max_cut_offs
+    )  # fmt: skip
 
 
 def route(site: Site, task: str, body: Any, at: At) -> Process:
@@ -90,7 +95,19 @@ def route(site: Site, task: str, body: Any, at: At) -> Process:
         else:
             answer = yield from flows.steer(router, task, body, site.waits)
         return Ack() if isinstance(answer, Answer) else answer
+    if isinstance(body, Cut):
+        return (yield from cut(router, flows, task, body))
     return (yield from reconcile(router, flows, task))
+
+
+def cut(router: rules.Router, flows: Flows, task: str, body: Cut) -> Process:
+    """K1: what a router does with one delivery of a worker whose connection was closed."""
+    worker = "t" if body.call else "w"
+    lost = rules.Lost(worker, body.seq, body.delivery)
+    gone = flows.hand_on_call(body.call, lost) if body.call else flows.hand_on(router, task, lost)
+    if (yield from gone):
+        yield GiveBack(body.seq, body.delivery)
+    return Drop()
 
 
 def reconcile(router: rules.Router, flows: Flows, task: str) -> Process:
@@ -274,6 +291,8 @@ class Flows:
     steer: Callable[..., Process] = rules.steer
     fired: Callable[..., Process] = rules.fired
     reconcile: Callable[..., Process] = rules.reconcile
+    hand_on: Callable[..., Process] = rules.hand_on
+    hand_on_call: Callable[..., Process] = rules.hand_on_call
     claim: Callable[..., Process] = claim
     decline: Callable[..., Process] = decline
     perform: Callable[..., Process] = perform_step

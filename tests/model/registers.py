@@ -10,7 +10,7 @@ from tests.model.processes import Site, route
 from tests.model.scenario import Scenario
 from tests.model.tables import Delivered, Histories, Logs, Process, Sent, Table
 
-ROUTED = frozenset({"submit", "signal", "fired", "reconcile"})
+ROUTED = frozenset({"submit", "signal", "fired", "reconcile", "cut"})
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ class Faults:
     `crashes`: a process dies at any point. `pauses`: a delivery is handed out again while its holder lives and goes on
     later. `lost_acks`: an append or a publish is stored, or an append is not, and its writer is not told. `drains`: an
     executor is asked to leave. `purges`: all run commands vanish from the queue. `blanks`: a log is not there for once.
+    `lapses`: a delivery is handed out again while its holder lives and answers (a slow link, a broker that paused).
+    `cuts`: the connection of a worker is reported closed while it lives, and it does not come back in time.
     """
 
     crashes: int = 0
@@ -34,6 +36,8 @@ class Faults:
     drains: int = 0
     purges: int = 0
     blanks: int = 0
+    lapses: int = 0
+    cuts: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Scenario:
     """One exploration.
 
     `helping` are the timers a fault-free world may count on to come to a good end: a deadline or a grace timer would
-    hide a lost wake-up. `deploys` lets app version 2 appear, with one executor of its own.
+    hide a lost wake-up. `deploys` lets app version 2 appear, with one executor of its own. With `events` the broker
+    reports closed connections (K1).
     """
 
     client: tuple[Sent, ...]
@@ -58,6 +63,7 @@ class Scenario:
     deploys: bool = False
     able: bool = True
     reconciler: bool = False
+    events: bool = False
     fenced: bool = True
 
 

@@ -282,6 +282,45 @@ CASES |= {
     ),
 }
 
+LAPSE, CUT = Faults(lapses=1), Faults(cuts=1)
+CASES |= {
+    "a delivery that comes again while its owner answers": (
+        WORK,
+        (Faults(lapses=2), Faults(lapses=1, crashes=1)),
+        (Faults(lapses=2, crashes=1), Faults(lapses=1, pauses=1), Faults(lapses=1, lost_acks=1)),
+    ),
+    "a delivery that comes again while its owner answers and leaves": (
+        WORK,
+        (Faults(lapses=1, drains=1),),
+        (Faults(lapses=1, drains=1, crashes=1),),
+    ),
+    "a call that comes again while its runner answers": (
+        ONE_CALL,
+        (Faults(lapses=2),),
+        (Faults(lapses=1, crashes=1), Faults(lapses=1, lost_acks=1), Faults(lapses=1, pauses=1)),
+    ),
+    "a worker whose connection is closed": (
+        replace(ONE_ROUTER, program=(LOOK, PAY), events=True),
+        (CRASH, CUT),
+        (Faults(cuts=1, crashes=1), Faults(cuts=1, pauses=1), Faults(cuts=1, lost_acks=1), Faults(crashes=2)),
+    ),
+    "a worker whose connection is closed, while the task is canceled": (
+        replace(WORK, client=(submit(), cancel()), program=(LOOK,), events=True),
+        (CRASH, CUT),
+        (Faults(cuts=1, crashes=1),),
+    ),
+    "a runner whose connection is closed": (
+        replace(ONE_CALL, events=True),
+        (CRASH, CUT),
+        (Faults(cuts=1, crashes=1), Faults(cuts=1, lost_acks=1)),
+    ),
+    "a task that kills its workers, whose connections are closed": (
+        replace(ONE_ROUTER, client=(submit(parent="P"),), program=(Poison(),), max_attempts=2, events=True),
+        (CRASH,),
+        (CRASH_LOST,),
+    ),
+}
+
 
 def explore(scenario: Scenario) -> Result:
     """One search of this scenario."""

@@ -126,7 +126,7 @@ def test_without_R4_nobody_takes_over_from_a_dead_worker() -> None:
 
 
 def test_without_R4_a_late_worker_takes_over_from_one_whose_lease_is_good() -> None:
-    fails(replace(case(), faults=PAUSE), "no fault caused", claim=m.bent(claim, m.TakesOverLate))
+    fails(replace(case(), faults=PAUSE), "invariant 2", claim=m.bent(claim, m.TakesOverLate))
 
 
 def test_without_R5_a_task_that_kills_its_workers_never_ends() -> None:
@@ -259,6 +259,29 @@ def test_without_P3_a_drain_burns_an_attempt() -> None:
 
 def test_without_P4_a_task_that_no_worker_can_begin_never_ends() -> None:
     fails(case(able=False), "stuck", undeliverable=m.does_nothing)
+
+
+ANSWERS = Faults(lapses=1)
+CLOSED = case(events=True, faults=CRASH)
+
+
+def test_without_asking_a_live_owner_loses_its_task() -> None:
+    fails(replace(case(), faults=ANSWERS), "no fault caused", claim=m.bent(claim, m.NeverAsks))
+
+
+def test_without_asking_the_outcome_of_a_live_call_is_unknown() -> None:
+    fails(replace(CALL, faults=ANSWERS), "unknown outcome, that no fault", begin=m.bent(tools.begin, m.NeverAsks))
+
+
+def test_without_K1_looking_whose_delivery_it_was_a_live_owner_loses_its_task() -> None:
+    fails(CLOSED, "no fault caused", hand_on=m.hands_on_whoever_owns)
+
+
+def test_without_K1_counting_a_task_that_kills_its_workers_is_handed_on_for_ever() -> None:
+    def generous(router: Any, *args: Any) -> Process:
+        return (yield from rules.hand_on(with_fields(router, max_cut_offs=9), *args))
+
+    fails(replace(KILLS, events=True), "K1", hand_on=generous)
 
 
 def test_without_T1_a_copy_of_a_call_makes_the_outcome_of_a_live_one_unknown() -> None:

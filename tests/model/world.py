@@ -9,13 +9,13 @@ Merged into one step, because nothing that others can see lies between: a delive
 
 from __future__ import annotations
 
-from tests.model.moves import Budget, Move, Moves
+from schemas.command import Call
+from tests.model.edges import Budget, Move, State
+from tests.model.moves import Moves
+from tests.model.parts import Cut
 from tests.model.scenario import Scenario
 from tests.model.tables import Delivered, Sent
 
-State = tuple[
-    tuple[int, ...], tuple[int, ...], tuple[tuple[int, ...], ...], tuple[int, ...], int, tuple[int, ...]
-]  # fmt: skip
 MAX_USED = 9
 Found = tuple[str, State, bool, str | None]
 
@@ -61,7 +61,7 @@ class World:
         for sent in self.scenario.client:
             copy = self.scenario.client[: len(queue)].count(sent)
             queue = tuple(sorted((*queue, self.tables.messages(Delivered(self.tables.contents(sent), copy)))))
-        budget = (f.crashes, f.pauses, f.lost_acks, f.drains, f.purges, f.blanks, 0, 1)
+        budget = (f.crashes, f.pauses, f.lost_acks, f.drains, f.purges, f.blanks, f.lapses, f.cuts, 0, 1)
         empty = tuple(() for _ in self.tables.roles)
         return (tuple(0 for _ in self.tables.tasks), queue, empty, (), 0, budget)
 
@@ -84,7 +84,7 @@ class World:
 
     def _apply(self, state: State, role: int, process: int, move: Move, found: list[Found]) -> None:
         logs, queue, groups, timers, facts, budget = state
-        if move.when is not None and not move.when(queue, self.tables):
+        if move.when is not None and not move.when(state, self.tables):
             return
         violation = move.violation or _broken(move, facts, budget) or self._premature(move, process, groups)
         if move.log >= 0:
@@ -102,7 +102,11 @@ class World:
             message = self.tables.processes.values[process].message
             queue = tuple([m for m in queue if m != message])
         elif move.naks:
-            groups = self._make_late(groups, self.tables.processes.values[process].message)
+            budget = self._given_back(groups, budget, self.tables.processes.values[process].message)
+        if move.gives_back is not None:
+            message, delivery = move.gives_back
+            groups = self._make_late(groups, message, delivery)
+            budget = self._given_back(groups, budget, message)
         for content in move.publishes:
             queue = self._publish(queue, content, logs, groups)
         if move.timers:
@@ -137,37 +141,50 @@ class World:
                 return tuple(sorted((*queue, message)))
         raise AssertionError("more copies of one command than any scenario should make")
 
-    def _make_late(self, groups: tuple[tuple[int, ...], ...], message: int) -> tuple[tuple[int, ...], ...]:
-        """Whoever holds this message holds it no more, and does not know."""
+    def _make_late(
+        self, groups: tuple[tuple[int, ...], ...], message: int, delivery: int = 0
+    ) -> tuple[tuple[int, ...], ...]:
+        """Whoever holds this message, or only this delivery of it, holds it no more, and does not know."""
         t = self.tables
-        return tuple(
-            [
-                tuple(sorted([t.late_of[p] if t.message_of[p] == message else p for p in group]))
-                for group in groups
-            ]
-        )  # fmt: skip
+
+        def late(p: int) -> int:
+            held = t.message_of[p] == message and delivery in (0, t.delivered_of[p])
+            return t.late_of[p] if held else p
+
+        return tuple([tuple(sorted([late(p) for p in group])) for group in groups])
+
+    def _given_back(
+        self, groups: tuple[tuple[int, ...], ...], budget: tuple[int, ...], message: int
+    ) -> tuple[int, ...]:
+        """A delivery was given back; where somebody else holds a later one, it comes again beside that."""
+        t = self.tables
+        if not any(t.message_of[p] == message and not t.is_late[p] for group in groups for p in group):
+            return budget
+        at = Budget.LAPSES
+        return (*budget[:at], min(MAX_USED, budget[at] + 1), *budget[at + 1 :])
 
     def _deliveries(self, state: State, found: list[Found]) -> None:
-        """Hands messages out; once more while the holder lives, if it may pause."""
+        """Hands messages out; once more while the holder lives, if it may pause or its lease may lapse."""
         logs, queue, groups, timers, facts, budget = state
         t = self.tables
         held = {t.message_of[p] for group in groups for p in group if not t.is_late[p]}
         for message in queue:
             again = message in held
-            if again and not budget[Budget.PAUSES]:
-                continue
+            ways = [("", groups, budget)] if not again else []
+            if again and budget[Budget.PAUSES]:
+                spent = _spent(budget, Budget.PAUSES, 1)
+                ways.append((" AGAIN, its holder lives", self._make_late(groups, message), spent))
+            if again and budget[Budget.LAPSES]:
+                ways.append((" AGAIN, its holder answers", groups, _spent(budget, Budget.LAPSES, 0)))
             for role in t.roles_of(message):
                 if len(groups[role]) >= self.limits[role] or t.roles[role].version > budget[Budget.VERSION]:
                     continue
-                after = self._make_late(groups, message) if again else groups
-                spent = budget
-                if again:
-                    spent = _spent(budget, Budget.PAUSES, 1)
                 for process in self.moves.begin(role, message, budget[Budget.VERSION], logs, groups):
-                    group = after[role] if process < 0 else tuple(sorted((*after[role], process)))
-                    target = (logs, queue, (*after[:role], group, *after[role + 1 :]), timers, facts, spent)
-                    label = f"deliver {t.name(message)} to {t.roles[role].name}"
-                    found.append((label + " AGAIN, its holder lives" * again, target, not again, None))
+                    for said, after, spent in ways:
+                        group = after[role] if process < 0 else tuple(sorted((*after[role], process)))
+                        target = (logs, queue, (*after[:role], group, *after[role + 1 :]), timers, facts, spent)
+                        label = f"deliver {t.name(message)} to {t.roles[role].name}{said}"
+                        found.append((label, target, not again, None))
 
     def _environment(self, state: State, found: list[Found]) -> None:
         """Timers that fire, a purge, a deployment, a pass of the reconciler."""
@@ -186,13 +203,47 @@ class World:
             spent = _spent(budget, Budget.PURGES, 1)
             found.append(("PURGE of the run commands", (logs, kept, robbed, timers, facts, spent), False, None))
         if self.scenario.deploys and budget[Budget.VERSION] == 1:
-            found.append(("app version 2 is deployed", (*state[:5], (*budget[:7], 2)), True, None))
+            found.append(("app version 2 is deployed", (*state[:5], (*budget[: Budget.VERSION], 2)), True, None))
         if self.scenario.reconciler and len(groups[0]) < self.limits[0]:
             for message in self.reconciles:
                 if not any(t.message_of[p] == message for p in groups[0]):
                     for process in self.moves.begin(0, message, budget[Budget.VERSION], logs, groups):
                         group = groups[0] if process < 0 else tuple(sorted((*groups[0], process)))
                         found.append(("reconcile", (logs, queue, (group, *groups[1:]), *state[3:]), True, None))
+
+        if self.scenario.events and len(groups[0]) < self.limits[0]:
+            self._closed(state, found)
+
+    def _closed(self, state: State, found: list[Found]) -> None:
+        """The broker reports the connection closed of a worker that held what the log names."""
+        logs, queue, now, timers, facts, budget = state
+        t = self.tables
+        for message in queue:
+            log = logs[t.tasks.index(t.sent(message).task)]
+            lost = self._lost(message, log)
+            if lost is None:
+                continue
+            holders = [p for group in now for p in group if t.message_of[p] == message]
+            lives = any(t.delivered_of[p] == lost.delivery for p in holders)
+            event = t.messages(Delivered(t.contents(Sent("cut", t.sent(message).task, lost)), 0))
+            if (lives and not budget[Budget.CUTS]) or any(t.message_of[p] == event for p in now[0]):
+                continue
+            spent = _spent(budget, Budget.CUTS, 1) if lives else budget
+            # A worker that lost its connection looks at the log before each effect (E2).
+            groups = self._make_late(now, message, lost.delivery)
+            for process in self.moves.begin(0, event, budget[Budget.VERSION], logs, groups):
+                group = tuple(sorted((*groups[0], process)))
+                label = f"the connection that holds {t.name(message)} is closed" + ", its worker LIVES" * lives
+                found.append((label, (logs, queue, (group, *groups[1:]), timers, facts, spent), False, None))
+
+    def _lost(self, message: int, log: int) -> Cut | None:
+        """The delivery of this command under which somebody works by the log."""
+        t, body = self.tables, self.tables.sent(message).body
+        seq, head = t.seq(message), t.logs.heads[log]
+        if isinstance(body, Call):
+            starts = [one for one in t.logs.starts[log] if one.cover == seq and one.step == body.step]
+            return Cut(seq, starts[-1].delivery, body) if starts else None
+        return Cut(seq, head.delivery) if head.phase == "running" and head.cover == seq else None
 
     def is_goal(self, state: State) -> bool:
         """Nothing left to do, every task ended, and everybody told who should be."""

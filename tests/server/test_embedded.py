@@ -145,7 +145,7 @@ async def test_a_stranger_is_no_system_user(server: EmbeddedServer) -> None:
         await ask(server.url, "$SYS.REQ.SERVER.PING.VARZ", user="sys", **{"pass": "guess"})
 
 
-@pytest.mark.parametrize(("durability", "always"), [("dev", False), ("single", True)])
+@pytest.mark.parametrize(("durability", "always"), [("dev", False), ("single", True), ("cluster", True)])
 async def test_durability_decides_on_flushing_every_write(store: Path, durability: str, always: bool) -> None:
     async with EmbeddedServer(store, durability=durability) as server:
         record = read_server_json(store)

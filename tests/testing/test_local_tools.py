@@ -28,7 +28,7 @@ def flaky(text: str) -> str:
 
 @app.tool
 async def slow(ctx: ToolContext) -> str:
-    await ctx.emit_progress("waiting", 0.5)
+    ctx.progress("waiting", 0.5)
     await asyncio.Event().wait()
     return ctx.secret("KEY")
 

@@ -69,6 +69,7 @@ class MemoryRecorder:
         self.log = log
         self.objects = log.objects
         self.cancelled = False
+        self.past = None
         self.dies_before: int | None = None
 
     async def commit(self, events: tuple[Event, ...]) -> str:

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from mesh import Context, StepFailed
+from mesh import Context, InvalidInput, StepFailed
 from schemas import error as codes
-from schemas.step import StepRequested
+from schemas.step import StepCompleted, StepRequested
 from tests.unit.recording import Log, run
 
 
@@ -53,3 +53,45 @@ async def test_an_effect_over_the_time_of_its_branch_ends_as_tool_timeout() -> N
         with pytest.raises(StepFailed) as caught:
             await run(log, late)
         assert caught.value.code == codes.TOOL_TIMEOUT
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_branches_of_one_name_are_numbered_as_they_were_opened_whichever_is_faster(first: int) -> None:
+    log, order = Log(), [asyncio.Event(), asyncio.Event()]
+
+    async def twins(ctx: Context) -> list[int]:
+        async def branch(here: Context, number: int) -> int:
+            if number != first:
+                await order[number].wait()
+            value = await here.step("add", lambda: number)
+            order[1 - number].set()
+            return value
+
+        return list(await asyncio.gather(*(branch(ctx.branch("twin"), number) for number in range(2))))
+
+    assert await run(log, twins) == [0, 1]
+    assert {one.step: one.output for one in log.events if isinstance(one, StepCompleted)} == {
+        "twin/add": 0, "twin#2/add": 1,
+    }  # fmt: skip
+
+
+async def test_no_name_looks_like_the_number_of_another() -> None:
+    log = Log()
+
+    async def names(ctx: Context) -> None:
+        for context in (ctx.branch("a"), ctx.branch("a"), ctx.branch("a#2"), ctx):
+            await context.step("s", lambda: 1)
+            await context.step("s", lambda: 1)
+        await ctx.step("a", lambda: 1)
+
+    await run(log, names)
+    assert [one.step for one in log.events if isinstance(one, StepRequested)] == [
+        "a/s", "a/s#2", "a#2/s", "a#2/s#2", "a##2/s", "a##2/s#2", "s", "s#2", "a",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["", "x" * 129, "nul\x00", "\ud800"])
+async def test_a_branch_has_a_name_that_can_be_kept(name: str) -> None:
+    context, _ = Log().claim()
+    with pytest.raises(InvalidInput):
+        context.branch(name)

@@ -12,6 +12,7 @@ from schemas.envelope import Head, event
 from schemas.error import Error
 from schemas.step import StepCompleted, StepFailed, StepRequested, TextAdded
 from schemas.task import (
+    CUT_OFF,
     CancelRequested,
     MessageReceived,
     TaskAccepted,
@@ -70,6 +71,17 @@ def test_what_others_append_is_no_progress_of_the_owner() -> None:
 def test_a_release_takes_its_start_back_and_keeps_the_wake() -> None:
     released = after(RUNNING, TaskReleased(), n=9)
     assert released == replace(RUNNING, starts=0, owner="", claim=9)
+
+
+def test_a_task_that_is_handed_on_is_counted_apart_until_an_owner_comes_further() -> None:
+    handed_on = after(RUNNING, TaskReleased(reason=CUT_OFF), n=9, by="router/r")
+    assert handed_on == replace(RUNNING, starts=0, owner="", claim=9, cut_offs=1)
+    assert after(after(handed_on, STARTED), TextAdded(text="x", offset=0, attempt=2)).cut_offs == 0
+
+
+def test_a_head_says_whether_its_task_has_a_deadline() -> None:
+    assert after(EMPTY, replace(ACCEPTED, deadline_s=1.0), n=0, by="router/r").deadline
+    assert not RUNNABLE.deadline
 
 
 def test_an_owner_that_released_holds_the_task_no_more() -> None:

@@ -6,6 +6,7 @@ follow; from the cursor of any event of that reader another one goes on.
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -18,7 +19,8 @@ from mesh.log.merge import DISCARDED, TEXT, Merge, TaskEvent, Text, TextDiscarde
 from schemas.delta import Delta
 from schemas.envelope import Commit, Event, Head, event
 from schemas.error import Error
-from schemas.step import EventAdded, StepCompleted, StepFailed, TextAdded
+from schemas.message import Message, Part
+from schemas.step import EventAdded, StepCompleted, StepFailed, Streamed, TextAdded
 from schemas.task import TaskAccepted, TaskCompleted, TaskStarted
 
 AT = "2026-01-01T00:00:00.000000Z"
@@ -219,8 +221,10 @@ def step_delta(text: str, *, part: int = 0, attempt: int = 1, kind: str = "text"
     return Delta(v=1, task="t", attempt=attempt, offset=0, text=text, at=0.0, step="model", part=part, kind=kind)
 
 
-def step_text(text: str, *, attempt: int = 1) -> Event:
-    return event(TextAdded(text=text, offset=0, attempt=attempt, step="model"))
+def answer(text: str, *, attempt: int = 1) -> Event:
+    message = Message(role="assistant", parts=(Part(kind="text", text=text),))
+    output = msgspec.to_builtins(message)
+    return event(StepCompleted(step="model", attempt=attempt, output=output, streamed=(Streamed(0),)))
 
 
 def log_entry(seq: int, *events: Event) -> Entry:
@@ -229,7 +233,7 @@ def log_entry(seq: int, *events: Event) -> Entry:
 
 def test_a_delta_that_comes_after_its_step_has_ended_tells_nothing() -> None:
     merge = Merge()
-    merge.commit(log_entry(1, step_text("hello"), event(StepCompleted(step="model"))))
+    merge.commit(log_entry(1, answer("hello")))
     assert merge.delta(step_delta("hello")) == []
 
 
@@ -245,12 +249,30 @@ def test_what_an_earlier_attempt_told_in_a_part_that_the_last_one_lacks_is_taken
     merge.delta(step_delta("a thought", part=0, kind="reasoning"))
     merge.delta(step_delta("wrong", part=1))
     merge.delta(step_delta("right", part=0, attempt=2))
-    told = merge.commit(log_entry(1, step_text("right", attempt=2), event(StepCompleted(step="model", attempt=2))))
+    told = merge.commit(log_entry(1, answer("right", attempt=2)))
     assert [one.data for one in told if one.type == DISCARDED] == [TextDiscarded(length=5, step="model", part=1)]
 
 
 def test_reasoning_stays_told_when_its_step_completes() -> None:
     merge = Merge()
     merge.delta(step_delta("a thought", part=1, kind="reasoning"))
-    told = merge.commit(log_entry(1, step_text("right"), event(StepCompleted(step="model"))))
-    assert [one.type for one in told] == [TEXT, "text.added", "step.completed"]
+    told = merge.commit(log_entry(1, answer("right")))
+    assert [one.type for one in told] == [TEXT, "step.completed"]
+
+
+def test_the_text_of_an_answer_is_told_before_its_event_as_far_as_no_delta_told_it() -> None:
+    merge = Merge()
+    first = merge.delta(step_delta("half an "))
+    told = merge.commit(log_entry(1, answer("half an answer"), event(StepCompleted(step="code", output=5))))
+    assert [one.type for one in told] == [TEXT, "step.completed", "step.completed"]
+    assert told[0].data == Text(text="answer", step="model")
+    resumed = Merge(first[0].cursor).commit(log_entry(1, answer("half an answer")))
+    assert [one.data for one in resumed][:1] == [Text(text="answer", step="model")]
+    again = Merge(told[0].cursor).commit(log_entry(1, answer("half an answer")))
+    assert [one.type for one in again] == ["step.completed"]
+
+
+def test_an_answer_of_a_later_form_has_no_text_and_breaks_no_reader() -> None:
+    odd = event(StepCompleted(step="model", output={"role": 5}, streamed=(Streamed(0),)))
+    beyond = event(StepCompleted(step="model#2", output={"role": "assistant"}, streamed=(Streamed(9),)))
+    assert [one.type for one in Merge().commit(log_entry(1, odd, beyond))] == ["step.completed"] * 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mesh.durability import PROFILES
 from mesh.errors import InvalidInput
 from mesh.settings import Settings, settings_from
 
@@ -28,11 +29,20 @@ def test_every_setting_has_a_variable() -> None:
         ("MESH_PREFIX", "a.b"),
         ("MESH_PREFIX", "Mesh"),
         ("MESH_PREFIX", ""),
+        ("MESH_PROFILE", "forever"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused(variable: str, value: str) -> None:
     with pytest.raises(InvalidInput, match=variable.removeprefix("MESH_").lower() + "|" + variable):
         settings_from({variable: value})
+
+
+def test_a_profile_says_how_many_replicas_there_are_and_whether_writes_are_flushed() -> None:
+    told = {name: settings_from({"MESH_PROFILE": name}).durability for name in PROFILES}
+    assert {name: (one.replicas, one.flushed) for name, one in told.items()} == {
+        "dev": (1, False), "single": (1, True), "cluster": (3, True),
+    }  # fmt: skip
+    assert Settings().profile == "dev"
 
 
 def test_a_held_delivery_is_kept_alive_well_within_its_time() -> None:

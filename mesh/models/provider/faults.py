@@ -7,6 +7,7 @@ from typing import Final
 from pydantic_ai import exceptions as theirs
 
 from mesh.errors import MeshError, ModelRejected, ModelUnavailable
+from mesh.models.provider.characters import cleaned
 
 MAX_MESSAGE: Final = 500
 _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
@@ -66,4 +67,4 @@ def _hint(error: Exception, reason: str, key: str) -> str | None:
 
 
 def _bounded(text: str) -> str:
-    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
+    return cleaned(text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…")

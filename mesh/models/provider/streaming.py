@@ -13,6 +13,7 @@ from pydantic_ai.models import Model
 from mesh.errors import ModelUnavailable
 from mesh.models.api import ModelAnswer, ModelDelta, ModelEvent, ModelRequest
 from mesh.models.provider.asking import parameters_of, settings_of
+from mesh.models.provider.characters import Characters, readable
 from mesh.models.provider.conversion import Origin, arguments_of, to_ours, to_theirs
 from mesh.models.provider.faults import translated
 from schemas.delta import DeltaKind
@@ -47,7 +48,7 @@ async def stream_answer(target: Target, request: ModelRequest) -> AsyncGenerator
         problem = f"{request.model}: the answer cannot be read: {type(error).__name__}: {error}"
         raise ModelUnavailable(problem) from error
     _check_whole(response, request.model, needs_reason=endpoint.needs_finish_reason)
-    message, rest = pieces.reconciled(to_ours(response, target.origin, priced=endpoint.priced))
+    message, rest = pieces.reconciled(readable(to_ours(response, target.origin, priced=endpoint.priced)))
     for delta in rest:
         yield delta
     yield ModelAnswer(message)
@@ -57,7 +58,8 @@ class Pieces:
     """The pieces of an answer, and what they add up to."""
 
     def __init__(self) -> None:
-        self._texts: dict[int, str] = {}
+        self._texts: dict[int, list[str]] = {}
+        self._characters: dict[int, Characters] = {}
         self._calls: dict[int, tuple[str, str]] = {}
 
     def deltas(self, event: theirs.ModelResponseStreamEvent) -> Iterator[ModelDelta]:
@@ -69,7 +71,7 @@ class Pieces:
                     yield self._arguments(place, arguments_of(part) if part.args else "")
             case theirs.PartStartEvent(index=place, part=theirs.TextPart() | theirs.ThinkingPart() as part):
                 # A part that starts again stands for the whole: only what it adds is new.
-                known = self._texts.get(place, "")
+                known = self._streamed(place)
                 if part.content.startswith(known):
                     yield from self._text(place, part, part.content[len(known) :])
             case theirs.PartDeltaEvent(index=place, delta=theirs.ToolCallPartDelta(args_delta=str() as text)):
@@ -86,7 +88,7 @@ class Pieces:
         parts: list[Part] = []
         rest: list[ModelDelta] = []
         for place, part in enumerate(message.parts):
-            streamed = self._texts.get(place, "")
+            streamed = self._streamed(place)
             if part.kind not in (TEXT, REASONING) or part.text == streamed:
                 parts.append(part)
             elif part.text.startswith(streamed):
@@ -99,13 +101,20 @@ class Pieces:
 
     def _arguments(self, place: int, text: str) -> ModelDelta:
         call, tool = self._calls[place]
-        return ModelDelta(place, "tool_arguments", text, call, tool)
+        return ModelDelta(place, "tool_arguments", self._whole(place, text), call, tool)
 
     def _text(self, place: int, part: object, text: str) -> Iterator[ModelDelta]:
+        text = self._whole(place, text)
         if text:
-            self._texts[place] = self._texts.get(place, "") + text
+            self._texts.setdefault(place, []).append(text)
             is_text = isinstance(part, theirs.TextPart | theirs.TextPartDelta)
             yield ModelDelta(place, "text" if is_text else "reasoning", text)
+
+    def _whole(self, place: int, text: str) -> str:
+        return self._characters.setdefault(place, Characters()).whole(text)
+
+    def _streamed(self, place: int) -> str:
+        return "".join(self._texts.get(place, ()))
 
 
 def _check_whole(response: theirs.ModelResponse, model: str, *, needs_reason: bool) -> None:

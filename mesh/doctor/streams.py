@@ -1,0 +1,76 @@
+"""Streams, buckets and consumers: whether they are there, as they must be, whole, and not full."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from mesh.bus import Bus, StreamState
+from mesh.doctor.finding import Finding
+from mesh.registry import Registry
+from mesh.settings import Settings
+from mesh.streams import Definitions, call_consumer, run_consumer
+from mesh.subjects import Subjects
+
+FULL: Final = 0.9
+AWAY_S: Final = 5.0
+MANY_LOGS: Final = 2_000_000
+
+
+async def look(bus: Bus, names: Subjects, wanted: Definitions) -> AsyncIterator[Finding]:
+    """What differs from the definitions, then what is wrong with what is there."""
+    differing = await bus.inspect(wanted)
+    cure = "mesh doctor --apply mends what loses nothing; MESH_… settings must be the same everywhere"
+    for line in differing:
+        yield Finding("streams", "problem", line, cure)
+    standing = await bus.stream_states(wanted)
+    ailing = [
+        finding for name, state in standing.items() for finding in [*_replicas(name, state), *_room(name, state, names)]
+    ]
+    for finding in ailing:
+        yield finding
+    if not differing and not ailing:
+        yield Finding("streams", "ok", "streams, buckets and consumers are as they must be")
+
+
+async def pools(bus: Bus, names: Subjects, settings: Settings, registry: Registry) -> list[Finding]:
+    """The consumers of every app's pool, where the app has registered."""
+    consumers = [run_consumer(names, app.pool, ack_wait_s=settings.ack_wait_s) for app in registry.apps]
+    consumers += [call_consumer(names, app.pool, ack_wait_s=settings.ack_wait_s) for app in registry.apps if app.tools]
+    wanted = Definitions(streams=(), buckets=(), consumers=tuple(sorted(set(consumers), key=lambda one: one.name)))
+    cure = "start an executor and a tool runner of that app; MESH_… settings must be the same everywhere"
+    return [Finding("pools", "problem", line, cure) for line in await bus.inspect(wanted)]
+
+
+def _replicas(name: str, state: StreamState) -> list[Finding]:
+    found = []
+    if not state.led:
+        cure = "two of three servers must be at work; the mesh waits until they are"
+        found.append(Finding("streams", "problem", f"{name} has no leader", cure))
+    cure = "start that server; if it is gone for good, remove it: nats server cluster peer-remove"
+    found += [
+        Finding("streams", "problem", f"{name}: its replica on {one.server} is away", cure)
+        for one in state.replicas
+        if one.silent_s > AWAY_S
+    ]
+    found += [
+        Finding("streams", "note", f"{name}: its replica on {one.server} is {one.lag} messages behind, and catches up")
+        for one in state.replicas
+        if one.silent_s <= AWAY_S and not one.current
+    ]
+    return found
+
+
+def _room(name: str, state: StreamState, names: Subjects) -> list[Finding]:
+    if name == names.deltas:  # a cache, which may be full
+        return []
+    found = []
+    if 0 < state.max_bytes * FULL < state.bytes:
+        share = f"{state.bytes / state.max_bytes:.0%}"
+        cure = f"purge what nobody needs (MESH_KEEP_S), or raise its limit: nats stream edit {name} --max-bytes"
+        found.append(Finding("streams", "problem", f"{name} is {share} full; it refuses appends at 100%", cure))
+    if name == names.tasks and state.subjects > MANY_LOGS:
+        cure = "let ended tasks be purged: MESH_KEEP_S"
+        told = f"{state.subjects:,} task logs are kept; each costs the server up to half a kilobyte of memory"
+        found.append(Finding("streams", "note", told, cure))
+    return found

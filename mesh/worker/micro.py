@@ -1,0 +1,145 @@
+"""Answers the NATS micro protocol for one service: who is there, what it is, what it does and how well.
+
+Every service answers on `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`, for all services, for one kind (`mesh-router`) and
+for one worker. How much waits in a queue is asked of the broker when somebody wants to know, once a second at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from typing import Final
+
+import msgspec
+import structlog
+
+from mesh.bus import Bus, ConsumerState, LiveMessage
+from mesh.errors import MeshError
+from mesh.subjects import is_inbox
+from mesh.worker.health import Health, Queue, judge
+from mesh.worker.loop import Worker
+from schemas.agent import WorkerRecord
+from schemas.instant import rfc3339
+from schemas.service import EndpointInfo, EndpointStats, QueueState, ServiceInfo, ServicePing, ServiceStats
+
+GOOD_FOR_S: Final = 1.0
+_NS: Final = 1_000_000_000
+log = structlog.get_logger("mesh.worker")
+
+
+class Micro:
+    """The answers of one service; `blocked` says what blocks its event loop, where another one answers for it."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        prefix: str,
+        record: Callable[[], WorkerRecord],
+        workers: Sequence[Worker],
+        *,
+        blocked: str = "",
+    ) -> None:
+        self._bus = bus
+        self._record = record
+        self._workers = workers
+        self._blocked = blocked
+        first = record()
+        self._id = first.worker
+        self._name = f"{prefix}-{first.service}"
+        self._version = version("nats-agent-mesh")
+        self._asked: asyncio.Queue[LiveMessage] = asyncio.Queue()
+        self._states: list[ConsumerState] = []
+        self._states_at = -GOOD_FOR_S
+
+    async def serve(self) -> None:
+        """Answers for ever; a broker that does not let this user listen there is left alone."""
+        async with AsyncExitStack() as stack:
+            for subject in ("$SRV.*", f"$SRV.*.{self._name}", f"$SRV.*.{self._name}.{self._id}"):
+                try:
+                    listening = await self._bus.subscribe(subject, self._asked.put_nowait)
+                except MeshError as error:
+                    log.warning("this service cannot be asked how it is", subject=subject, error=str(error))
+                else:
+                    stack.push_async_callback(listening.aclose)
+            while True:
+                message = await self._asked.get()
+                answer = await self._answer(message.subject.split(".")[1])
+                if answer is not None and is_inbox(message.reply):
+                    await self._bus.send(message.reply, msgspec.json.encode(answer))
+
+    async def _answer(self, verb: str) -> ServicePing | ServiceInfo | ServiceStats | None:
+        if verb not in ("PING", "INFO", "STATS"):
+            return None
+        states = await self._look()
+        metadata = self._metadata(states)
+        if verb == "PING":
+            return ServicePing(name=self._name, id=self._id, version=self._version, metadata=metadata)
+        if verb == "INFO":
+            return ServiceInfo(
+                name=self._name, id=self._id, version=self._version, metadata=metadata,
+                description=f"The {self._record().service} of a mesh of agents",
+                endpoints=tuple(_info(worker) for worker in self._workers),
+            )  # fmt: skip
+        started = min((worker.tally.started_at for worker in self._workers), default=time.time())
+        return ServiceStats(
+            name=self._name, id=self._id, version=self._version, metadata=metadata, started=rfc3339(started),
+            endpoints=tuple(_stats(worker, state) for worker, state in zip(self._workers, states, strict=True)),
+        )  # fmt: skip
+
+    async def _look(self) -> list[ConsumerState]:
+        """What waits in each queue; nothing, where the broker does not say."""
+        now = time.monotonic()
+        if now - self._states_at >= GOOD_FOR_S:
+            self._states = [await self._state(worker) for worker in self._workers]
+            self._states_at = now
+        return self._states
+
+    async def _state(self, worker: Worker) -> ConsumerState:
+        try:
+            return await self._bus.consumer_state(worker.consumer.stream, worker.consumer.name)
+        except MeshError:
+            return ConsumerState()
+
+    def _metadata(self, states: Sequence[ConsumerState]) -> dict[str, str]:
+        record, health = self._record(), self._health(states)
+        told = {
+            "health": health.state, "reason": health.reason, "pool": record.pool, "app_version": record.app_version,
+            "host": record.host, "pid": str(record.pid),
+        }  # fmt: skip
+        return {key: value for key, value in told.items() if value}
+
+    def _health(self, states: Sequence[ConsumerState]) -> Health:
+        queues = [
+            Queue(
+                name=worker.consumer.name, in_flight=len(worker.held), slots=worker.slots, pending=state.pending,
+                idle_s=time.time() - worker.tally.last_at, paused=worker.paused,
+            )
+            for worker, state in zip(self._workers, states, strict=True)
+        ]  # fmt: skip
+        return judge(queues, draining=self._record().draining, blocked=self._blocked)
+
+
+def _info(worker: Worker) -> EndpointInfo:
+    consumer = worker.consumer
+    return EndpointInfo(
+        name=consumer.name, subject=consumer.filters[0], queue_group=consumer.name, metadata={"stream": consumer.stream}
+    )
+
+
+def _stats(worker: Worker, state: ConsumerState) -> EndpointStats:
+    consumer, tally = worker.consumer, worker.tally
+    now = asyncio.get_running_loop().time()
+    return EndpointStats(
+        name=consumer.name, subject=consumer.filters[0], queue_group=consumer.name,
+        num_requests=tally.handled, num_errors=tally.failed, last_error=tally.last_error,
+        processing_time=int(tally.busy_s * _NS),
+        average_processing_time=int(tally.busy_s * _NS / tally.handled) if tally.handled else 0,
+        data=QueueState(
+            in_flight=len(worker.held), slots=worker.slots, pending=state.pending,
+            unacknowledged=state.unacknowledged, redelivered=state.redelivered, last_progress=rfc3339(tally.last_at),
+            oldest_s=round(max((now - held.since for held in tuple(worker.held.values())), default=0.0), 3),
+        ),
+    )  # fmt: skip

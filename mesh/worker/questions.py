@@ -1,0 +1,54 @@
+"""What one worker is asked and told by name, on `mesh.worker.<name>`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from mesh.bus import Bus, LiveMessage
+from mesh.subjects import is_inbox
+from schemas import worker
+from schemas.worker import WorkerAnswer, WorkerRequest
+
+log = structlog.get_logger("mesh.worker")
+
+
+class Questions:
+    """Answers whether a delivery is still worked on, and takes the order to leave."""
+
+    def __init__(
+        self, bus: Bus, name: str, *, holds: Callable[[int, int], bool], drain: Callable[[float | None], None]
+    ) -> None:
+        self._bus = bus
+        self._name = name
+        self._holds = holds
+        self._drain = drain
+        self._asked: asyncio.Queue[LiveMessage] = asyncio.Queue()
+
+    def take(self, message: LiveMessage) -> None:
+        """One message on the worker's subject."""
+        self._asked.put_nowait(message)
+
+    async def serve(self) -> None:
+        """Answers for ever."""
+        while True:
+            message = await self._asked.get()
+            answer = self._answer(message.data)
+            if is_inbox(message.reply):
+                await self._bus.send(message.reply, msgspec.json.encode(answer))
+
+    def _answer(self, body: bytes) -> WorkerAnswer:
+        try:
+            request = msgspec.json.decode(body, type=WorkerRequest)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            return WorkerAnswer(worker=self._name, error=f"this request cannot be read: {error}")
+        if request.kind == worker.HOLDS:
+            return WorkerAnswer(worker=self._name, holds=self._holds(request.seq, request.delivery))
+        if request.kind == worker.DRAIN:
+            log.info("told to drain", worker=self._name)
+            self._drain(request.within_s)
+            return WorkerAnswer(worker=self._name, draining=True)
+        return WorkerAnswer(worker=self._name, error=f"'{request.kind[:64]}' is nothing a worker is asked")

@@ -1,0 +1,32 @@
+"""What one worker has done so far."""
+
+from __future__ import annotations
+
+from mesh.clock import Clock, SystemClock
+
+
+class Tally:
+    """Counts deliveries; `last_at` is when one was last taken or let go (seconds since 1970)."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self.started_at = self.last_at = self._clock.now()
+        self.handled = 0
+        self.failed = 0
+        self.busy_s = 0.0
+        self.last_error = ""
+
+    def take(self) -> None:
+        """A delivery has come."""
+        self.last_at = self._clock.now()
+
+    def let_go(self, seconds: float) -> None:
+        """A delivery was handled in that time, well or not."""
+        self.last_at = self._clock.now()
+        self.handled += 1
+        self.busy_s += seconds
+
+    def fail(self, error: Exception) -> None:
+        """A handler raised what it should not."""
+        self.failed += 1
+        self.last_error = f"{type(error).__name__}: {error}"

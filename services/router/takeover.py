@@ -1,0 +1,122 @@
+"""Fast takeover (K1): hands on at once what a worker held whose connection the broker reports closed.
+
+The event goes to one router of a mesh. A short grace lets a worker that reconnects return, and whoever answers keeps
+what it holds. Without the event, or without this router, the deliveries come again after `ack_wait`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from mesh.bus import Bus, LiveMessage, StoredMessage, parse_ack
+from mesh.errors import MeshError, PermissionDenied
+from mesh.log import dead_letters
+from mesh.log.driver import Driver
+from mesh.log.ops import Flow
+from schemas.agent import WorkerRecord
+from schemas.command import Call, Run
+from services.router import rules
+from services.router.rules import Lost
+
+EVENTS: Final = "$SYS.ACCOUNT.*.DISCONNECT"
+IN_ORDER: Final = "Client Closed"
+GRACE_S: Final = 0.05
+# A link that broke, rather than was closed, may belong to a worker that lives and dials again.
+LONG_GRACE_S: Final = 0.5
+SERVICES: Final = ("executor-", "tool-runner-")
+NAK: Final = b"-NAK"
+log = structlog.get_logger("mesh.router")
+
+
+class _Client(Struct):
+    name: str = ""
+
+
+class Disconnected(Struct):
+    """What the broker says of a connection that was closed."""
+
+    client: _Client
+    reason: str = ""
+
+
+class Takeover:
+    """Listens in the broker's system account, and acts in the mesh's."""
+
+    def __init__(self, driver: Driver, router: rules.Router) -> None:
+        self._driver = driver
+        self._router = router
+        self._events: asyncio.Queue[Disconnected] = asyncio.Queue()
+
+    @asynccontextmanager
+    async def listening(self, url: str, name: str) -> AsyncIterator[None]:
+        """Hears of closed connections while the block runs, if there is an `url` with a system user.
+
+        Raises: BusUnavailable where no broker answers.
+        """
+        if not url:
+            yield
+            return
+        try:
+            bus = await Bus.connect(url, name=f"{name}/system")
+        except PermissionDenied as error:
+            log.warning("no fast takeover: the system user is refused", error=str(error), hint="check MESH_SYSTEM_URL")
+            yield
+            return
+        try:
+            await bus.subscribe(EVENTS, self.take, queue=f"{self._router.names.prefix}-routers")
+            yield
+        finally:
+            await bus.aclose()
+
+    def take(self, message: LiveMessage) -> None:
+        """One event; only a worker's own connection counts, the one that its deliveries came by."""
+        try:
+            event = msgspec.json.decode(message.data, type=Disconnected)
+        except dead_letters.UNREADABLE as error:
+            log.warning("a disconnect event cannot be read", error=str(error))
+            return
+        if event.client.name.startswith(SERVICES) and "/" not in event.client.name:
+            self._events.put_nowait(event)
+
+    async def serve(self) -> None:
+        """Follows the events for ever."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                group.create_task(self._follow(await self._events.get()))
+
+    async def _follow(self, event: Disconnected) -> None:
+        await asyncio.sleep(GRACE_S if event.reason == IN_ORDER else LONG_GRACE_S)
+        bus, names, worker = self._driver.bus, self._router.names, event.client.name
+        try:
+            body = await bus.fetch(names.workers, worker)
+            record = msgspec.json.decode(body, type=WorkerRecord) if body else None
+        except (MeshError, *dead_letters.UNREADABLE) as error:
+            log.warning("the presence of a lost worker cannot be read", worker=worker, error=str(error))
+            return
+        if record is not None:
+            async with asyncio.TaskGroup() as group:
+                for reply in record.replies:
+                    group.create_task(self._hand_on(worker, reply))
+
+    async def _hand_on(self, worker: str, reply: str) -> None:
+        bus, held = self._driver.bus, parse_ack(reply)
+        lost = Lost(worker, held.stream_seq, held.delivered)
+        try:
+            message = await bus.get(self._router.names.runs, lost.seq)
+            if message is not None and await self._driver.drive(self._flow(message, lost)):
+                await bus.send(reply, NAK)
+                log.info("handed on", subject=message.subject, seq=lost.seq, worker=worker)
+        except (MeshError, *dead_letters.UNREADABLE) as error:
+            log.warning("not handed on", seq=lost.seq, worker=worker, error=str(error))
+
+    def _flow(self, message: StoredMessage, lost: Lost) -> Flow[bool]:
+        if message.subject.startswith(f"{self._router.names.prefix}.call."):
+            return rules.hand_on_call(msgspec.json.decode(message.data, type=Call), lost)
+        return rules.hand_on(self._router, msgspec.json.decode(message.data, type=Run).task, lost)

@@ -1,0 +1,59 @@
+"""The session store as a process: keeps the view up, answers, purges."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from mesh.clock import SystemClock
+from mesh.service import ServiceConfig
+from mesh.worker import Crew
+from services.session_store.database import Database
+from services.session_store.keeper import Keeper
+from services.session_store.requests import Requests
+from services.session_store.retention import Retention
+
+VARIABLE: Final = "MESH_DATABASE"
+DEFAULT: Final = "sqlite:///.mesh/sessions.db"
+READY_S: Final = 0.05
+LAST_ANSWERS_S: Final = 2.0
+
+
+class SessionStoreService:
+    """Any number of these, each with its own SQLite file or several on one PostgreSQL."""
+
+    def __init__(self, config: ServiceConfig) -> None:
+        self._config = config
+        self._crew = Crew("session-store", config, member=self)
+        self.name = self._crew.name
+
+    async def serve(self, started: Callable[[], None]) -> None:
+        names, settings = self._config.names, self._config.settings
+        database = Database(self._config.database or self._config.secrets(VARIABLE) or DEFAULT)
+        try:
+            async with self._crew.connected() as bus, asyncio.TaskGroup() as group:
+                keeper = Keeper(bus, names, database)
+                retention = Retention(bus, names, database, keeper, SystemClock(), keep_s=settings.keep_s)
+                requests = Requests(bus, names, database, keeper, retention, self.name)
+                background = [group.create_task(run()) for run in (keeper.keep, requests.serve, retention.serve)]
+                crew = group.create_task(self._crew.serve(bus, (), lambda: None))
+                while not (crew.done() or await keeper.ready()):
+                    await keeper.moved(READY_S)
+                await requests.listen()
+                started()
+                await asyncio.wait((crew,))
+                await requests.finish(LAST_ANSWERS_S)
+                for task in background:
+                    task.cancel()
+        finally:
+            await database.aclose()
+
+    def stop(self) -> None:
+        self._crew.stop()
+
+    def stop_now(self) -> None:
+        self._crew.stop()
+
+    def busy(self) -> list[str]:
+        return []

@@ -1,0 +1,131 @@
+"""Purges the logs that nobody needs any more, and the objects that no log refers to."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection, and_, delete, exists, insert, or_, select
+
+from mesh.bus import Bus
+from mesh.clock import Clock
+from mesh.errors import MeshError
+from mesh.subjects import Subjects
+from schemas.instant import rfc3339
+from services.session_store import views
+from services.session_store.database import Database
+from services.session_store.keeper import Keeper
+from services.session_store.tables import forks, objects, orphans, tasks
+
+MAX_AT_ONCE: Final = 500
+SHORTEST_S: Final = 0.2
+LONGEST_S: Final = 60.0
+# An upload precedes the commit that refers to it; whoever puts an object again makes it young again.
+OBJECT_MARGIN_S: Final = 24 * 3600.0
+ENDED: Final = "ended"
+log = structlog.get_logger("mesh.session_store")
+
+
+class Retention:
+    """Goes round for as long as the store serves, where logs are not kept for ever."""
+
+    def __init__(
+        self, bus: Bus, names: Subjects, database: Database, keeper: Keeper, clock: Clock, *, keep_s: float,
+        margin_s: float = OBJECT_MARGIN_S,
+    ) -> None:  # fmt: skip
+        self._bus = bus
+        self._names = names
+        self._database = database
+        self._keeper = keeper
+        self._clock = clock
+        self._keep_s = keep_s
+        self._margin_s = margin_s
+
+    async def serve(self) -> None:
+        """Purges now and then, for ever."""
+        pause_s = min(max(self._keep_s / 4, SHORTEST_S), LONGEST_S) if self._keep_s > 0 else LONGEST_S
+        while True:
+            await asyncio.sleep(pause_s)
+            try:
+                await self.go_round()
+            except MeshError as error:
+                log.warning("purging is put off", error=str(error))
+
+    async def go_round(self) -> int:
+        """Purges what is due now; answers how many logs that was."""
+        purged = 0
+        if not await self._current():
+            return purged
+        before = rfc3339(self._clock.now() - self._keep_s) if self._keep_s > 0 else ""
+        while due := await self._database.read(due_for_purge, before, MAX_AT_ONCE):
+            await self.purge(due)
+            purged += len(due)
+            log.info("logs purged", count=len(due), ended_before=before)
+        await self._remove_orphans()
+        return purged
+
+    async def purge(self, ids: list[str]) -> None:
+        """Purges these logs, whatever needs them; the objects that only they refer to leave with a later round."""
+        for task in ids:
+            await self._bus.purge(self._names.tasks, self._names.task(task))
+        await self._database.write(forget, ids, self._clock.now())
+
+    async def _current(self) -> bool:
+        """Whether the view shows all that the stream held a moment ago: what is missing may be what needs a log."""
+        last = await self._bus.last_sequence(self._names.tasks)
+        if not await self._keeper.check():
+            return False
+        view = await self._database.read(views.current)
+        return view is not None and view.complete and view.seq >= last
+
+    async def _remove_orphans(self) -> None:
+        for digest in await self._database.read(free_orphans):
+            if await self._bus.remove_object(self._names.artifacts, digest, older_than_s=self._margin_s):
+                await self._database.write(drop_orphan, digest)
+
+
+def due_for_purge(connection: Connection, before: str, limit: int) -> list[str]:
+    """Tasks that ended before that time, and that no context, no tree and no fork needs."""
+    view = views.current(connection)
+    if view is None:
+        return []
+    other, mine = tasks.alias("other"), tasks.c.view == view.number
+    same_context = exists().where(
+        other.c.view == view.number, other.c.context_id == tasks.c.context_id,
+        or_(other.c.phase != ENDED, other.c.status_at >= before),
+    )  # fmt: skip
+    same_tree = exists().where(other.c.view == view.number, other.c.root == tasks.c.root, other.c.phase != ENDED)
+    forked = exists().where(forks.c.view == view.number, forks.c.origin == tasks.c.id)
+    ended = and_(mine, tasks.c.phase == ENDED, tasks.c.status_at < before)
+    query = select(tasks.c.id).where(ended, ~same_context, ~same_tree, ~forked).order_by(tasks.c.status_at)
+    return list(connection.scalars(query.limit(limit)))
+
+
+def forget(connection: Connection, ids: list[str], now: float) -> None:
+    """Removes tasks from the current view; the objects they referred to may have lost their last log."""
+    view = views.current(connection)
+    if view is None:
+        return
+    mine = select(objects.c.digest).where(objects.c.view == view.number, objects.c.task.in_(ids)).distinct()
+    known = select(orphans.c.digest)
+    left = list(connection.scalars(mine.where(objects.c.digest.not_in(known))))
+    if left:
+        connection.execute(insert(orphans), [{"digest": digest, "since": now} for digest in left])
+    views.forget(connection, view.number, ids)
+
+
+def free_orphans(connection: Connection) -> list[str]:
+    """Objects whose last log was purged and that no other refers to."""
+    view = views.current(connection)
+    if view is None:
+        return []
+    needed = exists().where(objects.c.view == view.number, objects.c.digest == orphans.c.digest)
+    return list(
+        connection.scalars(select(orphans.c.digest).where(~needed).order_by(orphans.c.since).limit(MAX_AT_ONCE))
+    )
+
+
+def drop_orphan(connection: Connection, digest: str) -> None:
+    """The object is gone."""
+    connection.execute(delete(orphans).where(orphans.c.digest == digest))

@@ -1,0 +1,210 @@
+"""The views in the database: which there are, how one moves on, how another takes its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
+
+from mesh.errors import MeshError
+from schemas import error as codes
+from schemas.session import TaskRecord
+from services.session_store import rules
+from services.session_store.rules import Body, Change, Row, Stored
+from services.session_store.tables import LAYOUT, OF_A_TASK, bodies, forks, layout, metadata, objects, tasks, views
+
+CHUNK: Final = 5_000
+UNREADABLE: Final = (msgspec.DecodeError, OverflowError, RecursionError, ValueError)
+FIELDS: Final = TaskRecord.__struct_fields__
+RECORD: Final = tuple(tasks.c[name] for name in FIELDS)
+
+
+class View(Struct, frozen=True):
+    """One view: of which stream, how far it has come, whether it shows all that there was when it was begun."""
+
+    number: int
+    seq: int
+    complete: bool
+    stream: str
+    created: str
+
+
+class Overtaken(MeshError):
+    """Another process has moved this view on, or has put another one in its place."""
+
+    code = codes.FENCED
+    retryable = True
+
+
+def prepare(connection: Connection) -> None:
+    """Creates the tables; those of another layout are dropped first, because the log has all that they hold."""
+    layout.create(connection, checkfirst=True)
+    if connection.scalar(select(layout.c.layout)) != LAYOUT:
+        metadata.drop_all(connection, tables=[table for table in metadata.sorted_tables if table is not layout])
+        connection.execute(delete(layout))
+        connection.execute(insert(layout).values(layout=LAYOUT))
+    metadata.create_all(connection)
+
+
+def current(connection: Connection) -> View | None:
+    """The view that is answered from."""
+    found = connection.execute(select(views).where(views.c.current)).first()
+    return None if found is None else View(found.view, found.seq, found.complete, found.stream, found.created)
+
+
+def begin(connection: Connection, stream: str, created: str, *, as_current: bool) -> View:
+    """A new, empty view."""
+    number = (connection.scalar(select(func.max(views.c.view))) or 0) + 1
+    if as_current:
+        connection.execute(update(views).values(current=False))
+    connection.execute(
+        insert(views).values(
+            view=number, seq=0, complete=False, current=as_current, stream=stream, created=created, skipped=0, unknown=0
+        )
+    )
+    return View(number, 0, False, stream, created)
+
+
+def move_on(connection: Connection, view: View, messages: Sequence[Stored], upto: int, *, complete: bool) -> View:
+    """Applies what stands between `view.seq` and `upto`; raises Overtaken if the view is not there any more."""
+    changed: dict[str, Row] = {}
+    steps: list[Change] = []
+    known = _rows(connection, view.number, {message.task for message in messages})
+    skipped = 0
+    for message in messages:
+        try:
+            change = rules.fold(changed.get(message.task) or known.get(message.task), message)
+        except UNREADABLE:
+            skipped += 1
+            continue
+        if change is not None:
+            changed[message.task] = change.row
+            steps.append(change)
+    _advance(connection, view, upto, complete, skipped, sum(change.unknown for change in steps))
+    _write(connection, view.number, known, changed, steps)
+    return msgspec.structs.replace(view, seq=upto, complete=view.complete or complete)
+
+
+def skip(connection: Connection, view: View, upto: int) -> View:
+    """Goes past a message that the database cannot hold; raises Overtaken."""
+    _advance(connection, view, upto, complete=False, skipped=1, unknown=0)
+    return msgspec.structs.replace(view, seq=upto)
+
+
+def put_in_place(connection: Connection, old: View, new: View) -> bool:
+    """Answers come from the new view from now on; False while it has not come as far as the old one."""
+    reached = select(views.c.seq).where(views.c.view == old.number, views.c.current).scalar_subquery()
+    ready = update(views).where(views.c.view == new.number, views.c.complete, views.c.seq >= reached)
+    if not connection.execute(ready.values(current=True)).rowcount:
+        return False
+    connection.execute(update(views).where(views.c.view == old.number).values(current=False))
+    return True
+
+
+def stale(connection: Connection) -> list[int]:
+    """Views that nobody is answered from."""
+    return list(connection.scalars(select(views.c.view).where(views.c.current.is_(False))))
+
+
+def remove_some(connection: Connection, number: int) -> bool:
+    """Removes a part of a stale view; True when nothing is left of it."""
+    for table, column in OF_A_TASK:
+        some = select(column).where(table.c.view == number).limit(CHUNK)
+        gone = connection.execute(delete(table).where(table.c.view == number, column.in_(some)))
+        if gone.rowcount:
+            return False
+    connection.execute(delete(views).where(views.c.view == number))
+    return True
+
+
+def forget(connection: Connection, number: int, ids: Iterable[str]) -> None:
+    """Removes tasks from a view."""
+    ids = list(ids)
+    for table, column in OF_A_TASK:
+        connection.execute(delete(table).where(table.c.view == number, column.in_(ids)))
+
+
+def count(connection: Connection, number: int) -> int:
+    """How many tasks a view has."""
+    return connection.scalar(select(func.count()).select_from(tasks).where(tasks.c.view == number)) or 0
+
+
+def record_of(row: Any) -> TaskRecord:
+    """The record in a row that begins with `RECORD`."""
+    return TaskRecord(**dict(zip(FIELDS, row, strict=False)))
+
+
+def _rows(connection: Connection, number: int, ids: set[str]) -> dict[str, Row]:
+    if not ids:
+        return {}
+    query = select(*RECORD, tasks.c.root).where(tasks.c.view == number, tasks.c.id.in_(sorted(ids)))
+    return {row.id: Row(record=record_of(row), root=row.root) for row in connection.execute(query)}
+
+
+def _advance(connection: Connection, view: View, upto: int, complete: bool, skipped: int, unknown: int) -> None:
+    still = update(views).where(views.c.view == view.number, views.c.seq == view.seq)
+    values: dict[str, Any] = {
+        "seq": upto, "skipped": views.c.skipped + skipped, "unknown": views.c.unknown + unknown,
+    }  # fmt: skip
+    if complete:
+        values["complete"] = True
+    if not connection.execute(still.values(values)).rowcount:
+        raise Overtaken(f"the view {view.number} is no longer at sequence {view.seq}")
+
+
+def _write(
+    connection: Connection, number: int, known: dict[str, Row], changed: dict[str, Row], steps: Sequence[Change]
+) -> None:
+    again = sorted({one.row.record.id for one in steps if one.fresh} & known.keys())
+    if again:
+        # A log that begins anew under an id that was purged: what was known of it is of another one.
+        forget(connection, number, again)
+    old = known.keys() - set(again)
+    rows = {id: _values(number, row) for id, row in changed.items()}
+    _insert(connection, tasks, [values for id, values in rows.items() if id not in old])
+    if existing := [values for id, values in rows.items() if id in old]:
+        connection.execute(_UPDATE, [{f"new_{name}": value for name, value in one.items()} for one in existing])
+    last = _last_beginnings(steps)
+    kept = [one for index, one in enumerate(steps) if index >= last.get(one.row.record.id, 0)]
+    _insert(connection, bodies, [_body_values(number, body) for one in kept for body in one.bodies])
+    refs = {(digest, one.row.record.id) for one in kept for digest in one.objects}
+    refs -= _known_refs(connection, number, {task for _, task in refs if task in old})
+    _insert(connection, objects, [{"view": number, "digest": digest, "task": task} for digest, task in sorted(refs)])
+    origins = {one.row.record.id: one.origin for one in kept if one.origin}
+    _insert(connection, forks, [{"view": number, "task": task, "origin": origin} for task, origin in origins.items()])
+
+
+def _last_beginnings(steps: Sequence[Change]) -> dict[str, int]:
+    return {one.row.record.id: index for index, one in enumerate(steps) if one.fresh}
+
+
+def _known_refs(connection: Connection, number: int, ids: set[str]) -> set[tuple[str, str]]:
+    if not ids:
+        return set()
+    found = select(objects.c.digest, objects.c.task).where(objects.c.view == number, objects.c.task.in_(sorted(ids)))
+    return {(row.digest, row.task) for row in connection.execute(found)}
+
+
+def _values(number: int, row: Row) -> dict[str, Any]:
+    record = row.record
+    return {name: getattr(record, name) for name in FIELDS} | {"view": number, "root": row.root}
+
+
+def _body_values(number: int, body: Body) -> dict[str, Any]:
+    return msgspec.structs.asdict(body) | {"view": number}
+
+
+def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(insert(table), rows)
+
+
+# What tells a task from others stays; all else is written, whatever changed.
+_UPDATE: Final = (
+    update(tasks)
+    .where(tasks.c.view == bindparam("new_view"), tasks.c.id == bindparam("new_id"))
+    .values({c: bindparam(f"new_{c.name}") for c in tasks.c if c.name not in ("view", "id")})
+)
