@@ -33,7 +33,7 @@ from schemas.ids import is_name, is_task_id, new_id
 from schemas.object import LARGE_BYTES, MAX_VALUE_BYTES, ObjectRef
 from schemas.session import DEFAULT_LIMIT, GetRequest, HistoryRequest, TaskDetail, TasksRequest
 from schemas.signal import Answer, TaskSignal
-from schemas.task import State, TaskCompleted, TaskFailed, TaskRejected, Usage
+from schemas.task import State, TaskCanceled, TaskCompleted, TaskFailed, TaskRejected, Usage
 
 if TYPE_CHECKING:
     from mesh.agents.app import Agent
@@ -395,7 +395,8 @@ def result_of(id: str, event: TaskEvent, artifacts: tuple[Artifact, ...] = ()) -
             id=id, state=state, output=data.output, usage=data.usage, artifacts=artifacts, output_ref=data.output_ref
         )
     error = data.error if isinstance(data, TaskFailed | TaskRejected) else None
-    return Result(id=id, state=state, error=error, artifacts=artifacts)
+    usage = data.usage if isinstance(data, TaskFailed | TaskCanceled) else None
+    return Result(id=id, state=state, error=error, usage=usage, artifacts=artifacts)
 
 
 def _encode(body: Struct) -> bytes:

@@ -117,16 +117,18 @@ class TaskCompleted(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_ref: ObjectRef | None = None
 
 
-class TaskFailed(Struct, frozen=True, kw_only=True):
-    """The task ended with an error."""
+class TaskFailed(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The task ended with an error; `usage` is what its handler had used, where that is known."""
 
     error: Error
+    usage: Usage | None = None
 
 
 class TaskCanceled(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The task ended because somebody asked for it; first in a log, a tombstone."""
 
     reason: str = ""
+    usage: Usage | None = None
     parent: str | None = None
     context_id: str | None = None
 

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import tempfile
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
@@ -14,6 +15,7 @@ import msgspec
 from mesh.agents.app import Agent, Mesh
 from mesh.bus import Bus, Observer
 from mesh.client import Client, Result
+from mesh.errors import BusUnavailable
 from mesh.log.head import Entry
 from mesh.log.reading import read_log
 from mesh.server import EmbeddedServer
@@ -21,6 +23,7 @@ from mesh.service import Service, ServiceConfig, find_service
 from mesh.settings import Settings
 from mesh.streams import definitions
 from mesh.subjects import Subjects
+from mesh.testing.waiting import eventually
 
 STOP_S: Final = 5.0
 RESULT_S: Final = 30.0
@@ -205,9 +208,8 @@ class LocalMesh:
             await server.start()
         self.bus = await Bus.connect(self.url, name="test")
         self._stack.push_async_callback(self.bus.aclose)
-        settings = self.settings
-        wanted = definitions(self.names, ack_wait_s=settings.ack_wait_s, replicas=settings.durability.replicas)
-        await self.bus.ensure(wanted)
+        # The nodes of a young cluster may lose sight of one another once more.
+        await eventually(self._ensure, RESULT_S, forgive=BusUnavailable)
         if self._shared:
             self._stack.push_async_callback(self._remove)
         self._scratch = self._stack.enter_context(_folder())
@@ -218,13 +220,21 @@ class LocalMesh:
             for _ in range(count):
                 await self.start(service)
 
+    async def _ensure(self) -> None:
+        settings = self.settings
+        wanted = definitions(self.names, ack_wait_s=settings.ack_wait_s, replicas=settings.durability.replicas)
+        await self.bus.ensure(wanted)
+
     async def _remove(self) -> None:
         """What a memory stream has reserved would otherwise be missing for later meshes."""
         wanted = definitions(self.names)
         streams = [one.name for one in wanted.streams] + [f"KV_{one.name}" for one in wanted.buckets]
         streams += [f"OBJ_{one.name}" for one in wanted.objects]
         for stream in streams:
-            await self.bus.request(f"$JS.API.STREAM.DELETE.{stream}", b"", timeout_s=STOP_S)
+            await eventually(partial(self._delete, stream), forgive=BusUnavailable)
+
+    async def _delete(self, stream: str) -> None:
+        await self.bus.request(f"$JS.API.STREAM.DELETE.{stream}", b"", timeout_s=STOP_S)
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:

@@ -210,7 +210,7 @@ async def _call(agent: Agent, journal: Journal, recorder: LocalRecorder, given: 
         if isinstance(outcome, Raised):
             if isinstance(outcome.error, Nondeterministic):
                 raise outcome.error
-            return TaskFailed(error=error_of(outcome.error))
+            return TaskFailed(error=error_of(outcome.error), usage=context.usage)
         output = as_recorded(outcome, agent.output_type, f"the output of agent '{agent.name}'")
         context.check_complete()
     except (InvalidInput, TooLarge) as error:

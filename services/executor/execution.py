@@ -34,7 +34,7 @@ from schemas import error as codes
 from schemas.command import Fired
 from schemas.envelope import VERSION, Commit, event
 from schemas.error import Error
-from schemas.task import TaskAccepted, TaskCanceled, TaskCompleted, TaskFailed, TaskSuspended
+from schemas.task import TaskAccepted, TaskCanceled, TaskCompleted, TaskFailed, TaskSuspended, Usage
 
 WATCH_AFTER_S: Final = 0.1
 STUBBORN_S: Final = 5.0
@@ -276,11 +276,11 @@ class Execution:
             await recorder.commit_rest()
             return await self._go_on()
         if self._owner.cancel_requested:
-            return await self._end(TaskCanceled(reason="canceled on request"), recorder)
+            return await self._end(TaskCanceled(reason="canceled on request", usage=context.usage), recorder)
         if isinstance(outcome, Raised):
             if isinstance(outcome.error, Nondeterministic):
                 return await self._suspend(agent, outcome.error, recorder)
-            return await self._fail(error_of(outcome.error), recorder)
+            return await self._fail(error_of(outcome.error), recorder, context.usage)
         try:
             output = as_recorded(outcome, agent.output_type, f"the output of agent '{agent.name}'")
             context.check_complete()
@@ -288,7 +288,7 @@ class Execution:
         except Nondeterministic as error:
             return await self._suspend(agent, error, recorder)
         except (InvalidInput, TooLarge) as error:
-            return await self._fail(error.to_error(), recorder)
+            return await self._fail(error.to_error(), recorder, context.usage)
 
     async def _go_on(self) -> Verdict | None:
         """The handler is called again, unless the task was to be handed back meanwhile."""
@@ -321,9 +321,9 @@ class Execution:
                 await self._driver.drive(self._owner.commit((one,)))
             return await self._driver.drive(self._owner.end(terminal))
 
-    async def _fail(self, error: Error, recorder: DurableRecorder | None = None) -> Verdict:
+    async def _fail(self, error: Error, recorder: DurableRecorder | None = None, usage: Usage | None = None) -> Verdict:
         log.info("task failed", task=self.task, code=error.code, error=error.message)
-        return await self._end(TaskFailed(error=error), recorder)
+        return await self._end(TaskFailed(error=error, usage=usage), recorder)
 
     async def _suspend(self, agent: Agent, error: Nondeterministic, recorder: DurableRecorder) -> Verdict:
         """S4: another version of the app may fit; the router resumes the task when it is there."""

@@ -153,14 +153,14 @@ def _bodies(event: Event, index: int, stored: Stored, at: str) -> list[Body]:
             keep(METADATA, data.metadata)
     elif event.type == task.COMPLETED:
         keep(OUTPUT, data.output, data.output_ref)
-        if data.usage is not None:
-            keep(USAGE, data.usage)
     elif event.type in (task.FAILED, task.REJECTED):
         keep(ERROR, data.error)
     elif event.type == task.MESSAGE_RECEIVED:
         keep(RECEIVED, data.body)
     elif event.type == step.ARTIFACT_ADDED:
         keep(ARTIFACT, data)
+    if event.type in (task.COMPLETED, task.FAILED, task.CANCELED) and data.usage is not None:
+        keep(USAGE, data.usage)
     return found
 
 

@@ -29,7 +29,7 @@ token (`MESH_PREFIX`, default `mesh`). The root of a task id is what stands befo
 | text on its way | `mesh.delta.<root>.<task>` | `Delta` | `MESH_DELTAS` |
 | stop now | `mesh.cancel.<root>` | `Broadcast` | not kept |
 | a tool call has ended | the `reply` of the call, an inbox | `Told` | not kept |
-| ask or tell one worker | `mesh.worker.<name>`, answered | `WorkerRequest` (`holds`, `drain`), `WorkerAnswer` | not kept |
+| ask or tell one worker | `mesh.worker.<name>` | `WorkerRequest` (`holds`, `drain`), `WorkerAnswer` | not kept |
 | dead letter | `mesh.dead.<kind>.<task>` | `DeadLetter` | `MESH_DEAD` |
 | question to the session store | `mesh.session.<question>` | `GetRequest` … | not kept |
 | archive of a log | `$O.mesh_archives.>` | as an artifact | object bucket `mesh_archives` |

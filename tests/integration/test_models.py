@@ -255,6 +255,8 @@ async def test_a_model_that_never_answers_is_stopped(
     assert ended.result.error is not None
     assert (ended.result.error.code, len(done)) == (codes.LIMIT_EXCEEDED, made)
     assert says in ended.result.error.message
+    assert ended.result.usage is not None  # what a failed task used was paid for all the same
+    assert ended.result.usage.requests == len(model.requests)
 
 
 async def test_a_missing_key_fails_the_task_and_names_the_variable(

@@ -141,8 +141,12 @@ def test_without_R6_a_fenced_ack_removes_the_command_under_its_owner() -> None:
     fails(replace(case(), faults=PAUSE), "Q1", execute=m.bent(execute, m.AcksInsteadOfDrop))
 
 
-def test_without_R6_a_fenced_nak_causes_a_take_over() -> None:
-    fails(replace(case(), faults=PAUSE), "no fault caused", execute=m.bent(execute, m.NaksInsteadOfDrop))
+def test_without_R6_and_asking_a_fenced_nak_causes_a_take_over() -> None:
+    asks_nobody = m.bent(claim, m.NeverAsks)
+    holds(replace(case(), faults=PAUSE))
+    assert explore(replace(case(), faults=PAUSE, flows=Flows(claim=asks_nobody))).violation is None
+    naks = m.bent(execute, m.NaksInsteadOfDrop)
+    fails(replace(case(), faults=PAUSE), "no fault caused", execute=naks, claim=asks_nobody)
 
 
 def test_without_R7_a_crash_after_the_suspension_loses_its_timer() -> None:
