@@ -138,6 +138,8 @@ class Mesh:
         are no JSON.
         """
         for tool in tools:
+            if not isinstance(tool, Tool):
+                raise AppError(f"agent '{name}' is given {tool!r}, which is no tool", hint="decorate it with @app.tool")
             if self.tools.get(tool.name) is not tool:
                 raise AppError(f"agent '{name}' has the tool '{tool.name}', which is none of app '{self.name}'")
         definition = ModelAgent(

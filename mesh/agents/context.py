@@ -199,7 +199,8 @@ class Context:
             return []
         key = self._key(HISTORY)
         tasks = await self._perform(Step(key=key, kind="code", name=HISTORY), past.tasks, (max_tasks,), {})
-        messages = await past.messages(tasks)
+        with self._replay.handing():
+            messages = await past.messages(tasks)
         self._conversations.remembered(key, messages)
         return messages
 
@@ -346,7 +347,8 @@ class Context:
 
     async def _restored(self, result: StepCompleted | StepFailedEvent) -> StepCompleted | StepFailedEvent:
         self._now = self._journal.finished_at.get(result.step, self._now)
-        return await large.restore(result, self._recorder.objects)
+        with self._replay.handing():
+            return await large.restore(result, self._recorder.objects)
 
     def _late(self, step: str, attempt: int) -> StepFailedEvent:
         message = f"step '{step}' did not end within {self._timeout_s:g} s"

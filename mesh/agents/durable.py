@@ -22,7 +22,7 @@ from mesh.log.steps import Step
 from mesh.subjects import root_of
 from schemas.command import Call
 from schemas.envelope import VERSION, Commit, Event
-from schemas.step import StepCompleted, StepFailed, StepRequested
+from schemas.step import StepCompleted, StepFailed, StepRequested, StepStarted
 
 COMMIT_WITHIN_S: Final = 1.0
 HOLD_S: Final = 1.0
@@ -137,6 +137,8 @@ class DurableRecorder:
     async def commit(self, events: tuple[Event, ...]) -> str:
         if self._closed:
             raise Fenced
+        if self.stopping and _begins(events):
+            raise TaskCancelled(f"task '{self._owner.view.task}' was asked to stop")
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         for one in events:
             if isinstance(one.data, StepRequested) and one.data.kind == "tool":
@@ -151,6 +153,7 @@ class DurableRecorder:
     def close(self) -> None:
         """Takes nothing more from the handler; one that was left behind may still try."""
         self._closed = True
+        self._stop_hold()
 
     async def settle(self) -> None:
         """Returns when no append is in flight any more."""
@@ -170,6 +173,7 @@ class DurableRecorder:
             log = self._driver.names.task(self._owner.view.task)
             self._observer.before("perform", f"{log}.{self._owner.claim}.{step}")
         self._effects += 1
+        self._stop_hold()
         try:
             yield
         finally:
@@ -191,6 +195,8 @@ class DurableRecorder:
         self._following.called.add(step.key)
 
     async def wait(self, step: str) -> StepCompleted | StepFailed:
+        if self._closed:
+            raise Fenced
         if step not in self._journal.results:
             done = self._awaited[step] = asyncio.get_running_loop().create_future()
             self._maybe_idle()
@@ -198,6 +204,8 @@ class DurableRecorder:
                 await done
             finally:
                 del self._awaited[step]
+                self._stop_hold()
+                self._maybe_idle()
         return self._journal.results[step]
 
     def hear(self, commit: Commit) -> None:
@@ -214,19 +222,29 @@ class DurableRecorder:
         """Whether a result has come for something that the handler waited for."""
         return any(step in self._journal.results for step in self.waits)
 
+    @property
+    def owes(self) -> bool:
+        """Whether a call that the log asks for may not have been published yet (R7)."""
+        return bool(self._owed - self._journal.results.keys())
+
+    def _stop_hold(self) -> None:
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
+
     def _maybe_idle(self) -> None:
         """A handler that waits for others alone, for longer than a short hold, needs no worker meanwhile.
 
         Not while a call is still to be published (R7): once the task is suspended, nobody would.
         """
-        if self._awaited and not self._effects and self._hold is None:
+        if self._awaited and not self._effects and self._hold is None and not self._closed:
             self._hold = asyncio.get_running_loop().call_later(HOLD_S, self._hold_is_over)
 
     def _hold_is_over(self) -> None:
         self._hold = None
         if not self._awaited or self._effects or any(done.done() for done in self._awaited.values()):
             return
-        if self._owed - self._journal.results.keys():
+        if self.owes:
             self._maybe_idle()
         else:
             self.waits = tuple(self._awaited)
@@ -320,6 +338,12 @@ class DurableRecorder:
             for group in groups:
                 result = await self._driver.drive(self._owner.commit(group))
         return result.commit.at
+
+
+def _begins(events: tuple[Event, ...]) -> bool:
+    """Whether something is begun whose result does not come with it."""
+    kinds = {type(one.data) for one in events}
+    return not kinds.isdisjoint((StepRequested, StepStarted)) and kinds.isdisjoint((StepCompleted, StepFailed))
 
 
 def _fail(batch: list[Ticket], error: Exception) -> None:

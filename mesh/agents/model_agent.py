@@ -134,11 +134,12 @@ async def _call(ctx: Context, step: str, call: Part, tools: Mapping[str, Tool[An
         return tool_result(call, f"There is no tool {call.tool!r}; the tools are: {there}.", failed=True)
     try:
         arguments = tool.check(msgspec.json.decode(call.arguments or "{}"))
-        key, value = await ctx.branch(f"{step}/{_short(call.call)}").make_call(tool, arguments)
     except (msgspec.DecodeError, RecursionError) as error:
         return tool_result(call, f"The arguments are no JSON: {error}.", failed=True)
     except (InvalidInput, TooLarge) as error:
         return tool_result(call, f"The arguments do not fit: {error}.", failed=True)
+    try:
+        key, value = await ctx.branch(f"{step}/{_short(call.call)}").make_call(tool, arguments)
     except OutcomeUnknown as error:
         if tool.policy.on_unknown == "fail":
             raise

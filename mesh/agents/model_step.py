@@ -5,6 +5,7 @@ The log keeps what the step adds: the answer, and the time of each piece of its 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from itertools import count
@@ -29,6 +30,7 @@ from schemas.task import Usage
 
 STEP_NAME: Final = "model"
 MAX_CORRECTIONS: Final = 3
+KEPT_S: Final = 3600.0
 NOT_RUN: Final = "This call was not made: the answer came with it. Call again if you still need it."
 Prompt = str | Message | Sequence[Message]
 ToolLike = Tool[Any, Any] | ToolSpec
@@ -136,17 +138,20 @@ class Answering:
 
 
 class Definitions:
-    """Which definitions this process has put into the object store."""
+    """Which definitions this process has put into the object store, and when.
+
+    They are put again from time to time: what no log refers to for a day is removed there.
+    """
 
     def __init__(self) -> None:
-        self._kept: set[str] = set()
+        self._kept: dict[str, float] = {}
 
     async def keep(self, body: bytes, put: Callable[[bytes], Awaitable[object]]) -> str:
-        """Keeps a definition once; its digest."""
-        digest = digest_of(body)
-        if digest not in self._kept:
+        """Keeps a definition; its digest."""
+        digest, now = digest_of(body), time.monotonic()
+        if now - self._kept.get(digest, -KEPT_S) >= KEPT_S:
             await put(body)
-            self._kept.add(digest)
+            self._kept[digest] = now
         return digest
 
 

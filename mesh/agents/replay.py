@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from mesh.errors import InvalidInput, Nondeterministic
@@ -30,6 +32,7 @@ class Replay:
         self._seen: list[str] = []
         self._unasked = set(journal.requested)
         self._caught_up = asyncio.Event()
+        self._handing = 0
         self._look()
 
     @property
@@ -66,12 +69,22 @@ class Replay:
             self._look()
             if (recorded.kind, recorded.name) != (wanted.kind, wanted.name):
                 raise self._nondeterministic(wanted.key)
-        elif not self.caught_up:
+        while recorded is None and not self.caught_up:
             try:
                 async with asyncio.timeout(REPLAY_GRACE_S):
                     await self._caught_up.wait()
             except TimeoutError:
-                raise self._nondeterministic(wanted.key) from None
+                if not self._handing:
+                    raise self._nondeterministic(wanted.key) from None
+
+    @contextmanager
+    def handing(self) -> Iterator[None]:
+        """While a recorded result is fetched, its branch cannot ask for what comes next."""
+        self._handing += 1
+        try:
+            yield
+        finally:
+            self._handing -= 1
 
     def check_complete(self) -> None:
         """Raises Nondeterministic if the log holds steps that the handler never asked for."""

@@ -20,7 +20,7 @@ from schemas.agent import ToolRecord
 from schemas.ids import is_name
 
 P = ParamSpec("P")
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 OnUnknown = Literal["fail", "tell_model"]
 NO_DEFAULT: Final = inspect.Parameter.empty
 
@@ -52,7 +52,7 @@ class ToolPolicy(Struct, frozen=True, kw_only=True):
             raise AppError(f"on_unknown of a tool is one of {get_args(OnUnknown)}, not {self.on_unknown!r}")
 
 
-class Tool(Generic[P, T]):
+class Tool(Generic[P, T_co]):
     """A function under a name; calling it calls the function, as in a unit test."""
 
     def __init__(self, function: Callable[P, Any], *, name: str, policy: ToolPolicy) -> None:
@@ -76,8 +76,8 @@ class Tool(Generic[P, T]):
     def __repr__(self) -> str:
         return f"<Tool {self.name}>"
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        result: T = self.function(*args, **kwargs)
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
+        result: T_co = self.function(*args, **kwargs)
         return result
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Measures a mesh as it is used: broker, router, executors and client, each a process of its own.
 
 It prints what this machine does and asserts nothing. One module holds one workload: `broker` (what the broker can do at
-most), `tasks` (W1), `turns` (W2 and W2h), `text` (W3), `cancels` (W4) and `reading` (W6).
+most), `tasks` (W1), `turns` (W2 and W2h), `text` (W3), `cancels` (W4), `takeovers` (W5), `reading` (W6), `size` (W7).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import Final
 
@@ -82,6 +83,13 @@ async def price(sku: str) -> float:
     return 3.0
 
 
+@app.agent
+async def survive(ctx: Context, victim: int) -> float:
+    """Says when its step began in a process that is not the victim; in that one the step does not end."""
+    await ctx.emit_text("running")
+    return await ctx.step("step", _begun_elsewhere, victim)
+
+
 def _script(name: str, answer_s: float) -> str:
     """A model that takes as long over each of its two answers, a call of the tool and a text; each is one piece."""
     call, answer = Reply(calls=(Call(TOOL, TOOL_INPUT),), pause_s=answer_s), Reply(text=ANSWER, pause_s=answer_s)
@@ -102,3 +110,10 @@ async def http_turn(ctx: Context, url: str) -> str:
 
 async def _number(index: int) -> int:
     return index
+
+
+async def _begun_elsewhere(victim: int) -> float:
+    begun = time.time()
+    if os.getpid() == victim:
+        await asyncio.Event().wait()
+    return begun

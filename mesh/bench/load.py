@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
 from itertools import repeat
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from schemas.ids import new_id
 
 _ENDED: Final = b'"phase":"ended"'
 _COMPLETED: Final = b'"type":"task.completed"'
-OneTask = Callable[[], Awaitable[None]]
+OneTask = Callable[[], Awaitable[object]]
 
 
 async def closed_loop(count: int, in_flight: int, one: OneTask) -> None:
@@ -50,7 +50,17 @@ async def rate(on: Stage, name: str, count: int, in_flight: int, one: OneTask, n
 async def observed(
     on: Stage, agent: str, input: Any, name: str, count: int, in_flight: int, noun: str = "task"
 ) -> list[Row]:
-    """`rate` of an agent's tasks, whose end is seen by one subscription to all live logs, in this process."""
+    """`rate` of an agent's tasks, as `observer` makes them."""
+    async with observer(on, agent, input) as one:
+        return await rate(on, name, count, in_flight, one, noun)
+
+
+@asynccontextmanager
+async def observer(on: Stage, agent: str, input: Any) -> AsyncIterator[Callable[..., Awaitable[str]]]:
+    """What makes one task, waits for its end and returns its id; `client.submit` takes what it is given.
+
+    The ends are seen by one subscription to all live logs, in this process.
+    """
     ends: dict[str, asyncio.Future[bool]] = {}
 
     def see(message: LiveMessage) -> None:
@@ -59,14 +69,15 @@ async def observed(
             if end is not None:
                 end.set_result(_COMPLETED in message.data)
 
-    async def one() -> None:
+    async def one(**more: Any) -> str:
         task = new_id(int(time.time() * 1000))
         end = ends[task] = asyncio.get_running_loop().create_future()
-        await on.client.submit(agent, input, task_id=task)
+        await on.client.submit(agent, input, task_id=task, **more)
         assert await end, f"task {task} did not complete"
+        return task
 
     async with aclosing(await on.bus.subscribe(f"{on.names.prefix}.log.>", see)):
-        return await rate(on, name, count, in_flight, one, noun)
+        yield one
 
 
 async def by_result(on: Stage, agent: str, input: Any) -> None:

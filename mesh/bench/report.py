@@ -51,6 +51,14 @@ def latencies(name: str, seconds: Sequence[float], note: str = "") -> list[Row]:
     ]
 
 
+def extremes(name: str, seconds: Sequence[float], note: str = "") -> list[Row]:
+    """The median and the longest of `seconds`, in milliseconds; for where there are too few for a percentile."""
+    return [
+        Row(f"{name}, p50", percentile(seconds, 0.50) * 1e3, "ms", note),
+        Row(f"{name}, max", max(seconds) * 1e3, "ms", f"of {len(seconds)}"),
+    ]
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The value that `share` of all values do not exceed."""
     ordered = sorted(values)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Final
 
-from mesh.bench import broker, cancels, reading, stage, tasks, text, turns
+from mesh.bench import broker, cancels, reading, size, stage, takeovers, tasks, text, turns
 from mesh.bench.options import WORKLOADS, BenchOptions
 from mesh.bench.report import Report, Row
 from mesh.bus import Bus
@@ -17,6 +17,7 @@ from mesh.errors import InvalidInput, ServerError
 from mesh.runtime.loop import run_on_loop
 
 LIMIT_S: Final = 180.0
+SLOWEST: Final = 100.0
 Measure = Callable[[], Awaitable[list[Row]]]
 
 
@@ -31,10 +32,11 @@ async def bench(options: BenchOptions) -> Report:
         raise InvalidInput(f"there is no workload '{unknown[0]}'", hint=f"there are {', '.join(WORKLOADS)}")
     machine = await _machine(options)
     rows: list[Row] = []
+    limit_s = LIMIT_S + options.amounts.size / SLOWEST
     for name, what, measure in _measures(options):
         if name in options.only:
             options.progress(what)
-            rows += await _within_limit(what, measure)
+            rows += await _within_limit(what, measure, limit_s)
     return Report(machine=machine, rows=tuple(rows))
 
 
@@ -43,12 +45,12 @@ def run(options: BenchOptions) -> Report:
     return run_on_loop(bench(options))
 
 
-async def _within_limit(what: str, measure: Measure) -> list[Row]:
+async def _within_limit(what: str, measure: Measure, limit_s: float) -> list[Row]:
     try:
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(limit_s):
             return await measure()
     except TimeoutError:
-        raise ServerError(f"{what}: not done after {LIMIT_S:.0f} s", hint="does `mesh run` work here?") from None
+        raise ServerError(f"{what}: not done after {limit_s:.0f} s", hint="does `mesh run` work here?") from None
 
 
 def _measures(options: BenchOptions) -> Iterator[tuple[str, str, Measure]]:
@@ -69,7 +71,10 @@ def _measures(options: BenchOptions) -> Iterator[tuple[str, str, Measure]]:
     yield "w2h", "W2h turns over HTTP", partial(turns.measure_http, store, amounts)
     yield "w3", "W3 streamed text", partial(text.measure, store, amounts)
     yield "w4", "W4 cancel", partial(cancels.measure, store, amounts)
+    for event, how in ((True, "with the disconnect event"), (False, "without it")):
+        yield "w5", f"W5 takeover {how}", partial(takeovers.measure, store, amounts, event=event)
     yield "w6", "W6 reading back", partial(reading.measure, store, amounts)
+    yield "w7", f"W7 {amounts.size:,} tasks", partial(size.measure, store, amounts, options.progress)
 
 
 async def _machine(options: BenchOptions) -> dict[str, str]:

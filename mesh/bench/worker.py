@@ -1,6 +1,7 @@
-"""One service as a process of the benchmark: `python -m mesh.bench.worker router URL PROFILE`.
+"""One service as a process of the benchmark: `python -m mesh.bench.worker`.
 
-It writes a line when it takes work and ends when its standard input does, so it cannot outlive who started it.
+The first line of its standard input is an `Order` as JSON. It writes a line when it takes work and ends when its
+standard input does, so it cannot outlive who started it.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import logging
 import os
 import sys
 
+import msgspec
 import structlog
 
 from mesh.bench.app import app
-from mesh.durability import PROFILES, ProfileName
+from mesh.bench.order import Order
+from mesh.durability import PROFILES
 from mesh.runtime import spare_what_stays
 from mesh.runtime.loop import run_on_loop
 from mesh.service import ServiceConfig, find_service
@@ -22,9 +25,14 @@ from mesh.settings import Settings
 _STDIN = 0
 
 
-async def serve(name: str, url: str, profile: ProfileName) -> None:
+async def serve(order: Order) -> None:
     """Serves until standard input ends."""
-    service = find_service(name)(ServiceConfig(url=url, app=app, settings=Settings(profile=profile)))
+    settings = Settings(profile=PROFILES[order.durability].name)
+    service = find_service(order.service)(
+        ServiceConfig(
+            url=order.url, app=app, settings=settings, system_url=order.system_url, database=order.database
+        )
+    )  # fmt: skip
 
     def read() -> None:
         if not os.read(_STDIN, 1024):
@@ -47,8 +55,7 @@ def main() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    name, url, profile = sys.argv[1:]
-    run_on_loop(serve(name, url, PROFILES[profile].name))
+    run_on_loop(serve(msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)))
 
 
 def _say_ready() -> None:

@@ -272,11 +272,13 @@ class ObjectStores:
                 yield message.data
             count += len(batch)
             if batch:
-                first = batch[-1].seq + 1
+                first, looks = batch[-1].seq + 1, 0
                 continue
-            looks += 1
-            if looks > _LOOKS or not await self._more(stream, subject, first):
+            if not await self._more(stream, subject, first):
                 return
+            looks += 1
+            if looks > _LOOKS:
+                raise BusUnavailable(f"{subject}: a replica does not get the chunks that the leader has")
             await asyncio.sleep(_LOOK_S)
 
     async def _more(self, stream: str, subject: str, first: int) -> bool:

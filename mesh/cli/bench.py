@@ -12,6 +12,7 @@ EXAMPLES = """\b
 Examples:
   mesh bench
   mesh bench --only W1,W4 --json figures.json
+  mesh bench --only W7 --tasks 100000
 """
 
 
@@ -22,6 +23,7 @@ def add_to(app: typer.Typer) -> None:
 
 def bench(
     only: Annotated[str | None, typer.Option(metavar="W1,W4", help="These workloads, instead of all.")] = None,
+    tasks: Annotated[int | None, typer.Option(metavar="N", min=10, help="How many tasks W7 makes.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small counts: a smoke test.")] = False,
     json: Annotated[str | None, typer.Option(metavar="PATH", help="Write JSON there; - is stdout.")] = None,
     store: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where temporary stores are made.")] = None,
@@ -30,7 +32,7 @@ def bench(
     from mesh.bench import WORKLOADS, BenchOptions, render, run, to_json
 
     chosen = tuple(only.lower().split(",")) if only else WORKLOADS
-    report = run(BenchOptions(only=chosen, quick=quick, store=store, progress=_say))
+    report = run(BenchOptions(only=chosen, quick=quick, size=tasks, store=store, progress=_say))
     if json == "-":
         sys.stdout.buffer.write(to_json(report))
         return

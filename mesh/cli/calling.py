@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from msgspec import Struct
 from mesh.cli.notes import Notes
 from mesh.cli.outcome import COMPLETED, FAILED, LEFT
 from mesh.cli.output import Outlet
+from mesh.cli.piped import writes_text
 from mesh.cli.places import Reachable, connected, connected_bus, readable
 from mesh.cli.printer import Follower, JsonPrinter, Printer, TextPrinter
 from mesh.client import Client
@@ -60,13 +62,14 @@ async def submit_task(wanted: Submission, *, server: str | None) -> int:
 async def tail_task(id: str, cursor: str | None, *, server: str | None, store: Path, json: bool) -> int:
     """Follows a task; the exit code says how it ended."""
     notes, out = Notes(), Outlet(sys.stdout)
-    printer: Printer = JsonPrinter(out) if json else TextPrinter(out, notes)
     follower = Follower(id)
     async with (
         readable(server, store) as mesh,
         Client.connect(mesh.url, prefix=mesh.names.prefix) as client,
         Interrupts() as interrupts,
     ):
+        asks = partial(writes_text, mesh.url, mesh.names, id)
+        printer: Printer = JsonPrinter(out) if json else TextPrinter(out, notes, asks)
         events = client.tail(id, cursor)
         if mesh.asleep:
             await _check_ended(id, mesh)

@@ -12,13 +12,13 @@ from schemas.ids import is_task_id
 
 
 def read_text(argument: str) -> str:
-    """The argument itself, or all of stdin for `-`.
+    """The argument itself, or all of stdin for `-`, without the newline that ends it as it ends any text file.
 
     Raises: InvalidInput for what is not UTF-8.
     """
     try:
         if argument == "-":
-            return sys.stdin.buffer.read().decode()
+            return sys.stdin.buffer.read().decode().removesuffix("\n").removesuffix("\r")
         argument.encode()
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
         raise InvalidInput(f"the input is not UTF-8: {error.reason}", hint="convert it with iconv") from error

@@ -23,6 +23,11 @@ class Outlet:
         self._fd = stream.fileno()
         self._threads = Threads()
 
+    @property
+    def piped(self) -> bool:
+        """Whether a program or a file gets it, and no person."""
+        return not os.isatty(self._fd)
+
     async def write(self, text: str) -> None:
         """Writes all of it; returns when the system has taken it.
 

@@ -85,11 +85,17 @@ class JsonPrinter:
 
 
 class TextPrinter:
-    """The agent's text on stdout, as it streams; then its output, unless the text ended with it."""
+    """The agent's text on stdout, as it streams; then its output, unless the text ended with it.
 
-    def __init__(self, out: Outlet, notes: Notes) -> None:
+    A program that reads gets the output alone where that is data: the text beside it would not let it be parsed.
+    `writes_text` says which, and is asked once there is text.
+    """
+
+    def __init__(self, out: Outlet, notes: Notes, writes_text: Callable[[], Awaitable[bool]]) -> None:
         self._out = out
         self._notes = notes
+        self._writes_text = writes_text
+        self._shows_text: bool | None = None if out.piped else True
         self._steps = StepNotes(notes)
         self._pieces: list[tuple[tuple[str, int], str]] = []
         self._begun: set[str] = set()
@@ -98,9 +104,11 @@ class TextPrinter:
     async def event(self, event: TaskEvent) -> None:
         data = event.data
         if isinstance(data, Text):
-            if data.kind == "text":
+            if data.kind == "text" and await self._is_shown():
                 await self._text(data)
         elif isinstance(data, TextDiscarded):
+            if not await self._is_shown():
+                return
             self._discard((data.step, data.part), data.length)
             self._notes.warn(f"the last {data.length} characters are discarded: the attempt that wrote them died")
         elif isinstance(data, ArtifactAdded):
@@ -123,6 +131,11 @@ class TextPrinter:
             self._error(result)
         elif isinstance(last.data, TaskCanceled):
             self._notes.warn(f"canceled: {self._asked or last.data.reason or 'on request'}")
+
+    async def _is_shown(self) -> bool:
+        if self._shows_text is None:
+            self._shows_text = await self._writes_text()
+        return self._shows_text
 
     async def _text(self, data: Text) -> None:
         """Text as it comes; what another model step says begins on a line of its own."""

@@ -13,12 +13,13 @@ Examples:
   mesh run hello "otters"                        the built-in demo agent
   mesh run report "otters" --app app.py:app      an agent of your own
   cat notes.txt | mesh run report - --app app.py:app
-  mesh run report "otters" --json | jq .type
+  mesh run offers "otters" --app app.py:app | jq .total    an output that is data; --json has every event
   mesh run assistant "and in leap years?" --context days    it sees what was said under this id
 
 \b
-Stdout has the agent's text only, everything else is on stderr. Where no mesh is running, one is started on
-./.mesh for the duration; `mesh show TASK` works afterwards. The first Ctrl-C cancels the task, the second leaves.
+Stdout has the agent's text and its output, everything else is on stderr. Where stdout is no terminal and the output
+is not text but data, stdout has that alone, so it can be piped. Where no mesh is running,
+one is started on ./.mesh for the duration; `mesh show TASK` works afterwards. The first Ctrl-C cancels the task, the second leaves.
 """
 
 
@@ -30,7 +31,7 @@ def add_to(app: typer.Typer) -> None:
 def run(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.", show_default=False)],
     input: Annotated[
-        str, typer.Argument(metavar="INPUT", help="Text or JSON; - reads it from stdin.", show_default=False)
+        str, typer.Argument(metavar="INPUT", help="Text or JSON; - reads stdin, without its final newline.", show_default=False)
     ],
     context: options.Context = None,
     app: options.App = None,

@@ -17,6 +17,7 @@ from msgspec import Struct
 from mesh.cli.notes import Notes
 from mesh.cli.outcome import LEFT
 from mesh.cli.output import Outlet
+from mesh.cli.piped import writes_text
 from mesh.cli.places import EMBEDDED, database_on, found_or_embedded
 from mesh.cli.printer import Follower, JsonPrinter, Printer, TextPrinter
 from mesh.cli.served import Served, demo_in_words, load_served
@@ -26,6 +27,7 @@ from mesh.find import Place, has_gone, raise_when_gone, system_url
 from mesh.runtime import Fleet, Interrupts, serving
 from mesh.service import ServiceConfig, services_of
 from mesh.settings import settings_from
+from mesh.subjects import Subjects
 from schemas.ids import new_id
 
 PATIENCE_S: Final = 3.0
@@ -66,7 +68,7 @@ class _Run:
         self._settings = settings_from(os.environ)
         self._interrupts = interrupts
         self._notes = Notes()
-        self._printer: Printer = JsonPrinter(out) if request.json else TextPrinter(out, self._notes)
+        self._printer: Printer = JsonPrinter(out) if request.json else TextPrinter(out, self._notes, self._writes_text)
         self._served = load_served(request.app) if request.app else None
         self._follower = Follower(new_id(int(time.time() * 1000)))
         self._place: Place | None = None
@@ -145,6 +147,10 @@ class _Run:
             return following.result()
         self._notes.warn(f"left; the task goes on where its app is served: mesh tail {follower.id}")
         return LEFT
+
+    async def _writes_text(self) -> bool:
+        assert self._place is not None
+        return await writes_text(self._place.url, Subjects(self._settings.prefix), self._follower.id)
 
     def _can_take_over(self) -> bool:
         if self._place is None or not has_gone(self._place, self._request.store):

@@ -44,13 +44,16 @@ def price(item: str) -> float:
 
 
 # What the clerk says offline. With MESH_MODEL=openai:gpt-5-mini and its key, a real model answers instead.
-script = in_turn(
-    Reply(text="Let me look. ", calls=(Call("price", {"item": "otter"}),)),
-    Reply(text="An otter costs 7.50 EUR, says the price tool; the rest is a script, not a model."),
+script = app.scripted_model(
+    "clerk",
+    in_turn(
+        Reply(text="Let me look. ", calls=(Call("price", {"item": "otter"}),)),
+        Reply(text="An otter costs 7.50 EUR, says the price tool; the rest is a script, not a model."),
+    ),
 )
 clerk = app.model_agent(
     "clerk",
-    model=os.environ.get("MESH_MODEL") or app.scripted_model("clerk", script),
+    model=os.environ.get("MESH_MODEL") or script,
     instructions="You work in a shop. Look prices up, never guess them.",
     tools=[price],
 )
@@ -61,9 +64,8 @@ TEST: Final = '''\
 
 import asyncio
 
-from app import app, clerk, price, report, script
+from app import app, clerk, price, report
 
-from mesh.models import ScriptedModel
 from mesh.testing import run_local
 
 
@@ -77,7 +79,7 @@ def test_a_tool_is_a_plain_function() -> None:
 
 
 def test_the_clerk_looks_the_price_up() -> None:
-    result = asyncio.run(run_local(clerk, "what is an otter?", models=ScriptedModel(script), app=app))
+    result = asyncio.run(run_local(clerk, "what is an otter?", app=app))
     assert result.steps["model/call_1_1/price"] == 7.5
     assert "7.50 EUR" in result.output
 '''

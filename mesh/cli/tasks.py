@@ -12,10 +12,12 @@ SUBMIT_EXAMPLES = """\b
 Examples:
   mesh submit report "otters"
   id=$(mesh submit report "otters" --deadline 60) && mesh tail $id
-  mesh submit report '{"topic": "otters"}' --id order-17 --metadata '{"from": "cron"}'
+  mesh submit report "otters" --id order-17 --metadata '{"from": "cron"}'
+  mesh submit order '{"item": "otter", "count": 2}'    for an agent that takes an object, list or number
 
 \b
-The id is printed once the task is stored. The same --id with the same content runs once, so a submit may be repeated.
+The id is printed once the task is stored. The same --id with the same content runs once, so a submit may be repeated;
+with other content the first one stays, and the later one is a `duplicate_id` of `mesh dead ls`.
 """
 TAIL_EXAMPLES = """\b
 Examples:
@@ -43,7 +45,7 @@ def add_to(app: typer.Typer) -> None:
 def submit(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.", show_default=False)],
     input: Annotated[
-        str, typer.Argument(metavar="INPUT", help="Text or JSON; - reads it from stdin.", show_default=False)
+        str, typer.Argument(metavar="INPUT", help="Text or JSON; - reads stdin, without its final newline.", show_default=False)
     ],
     id: Annotated[str | None, typer.Option(metavar="ID", help="The task's id; a fresh one if not given.")] = None,
     context: options.Context = None,

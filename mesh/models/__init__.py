@@ -15,7 +15,7 @@ from mesh.models.api import (
     ToolSpec,
 )
 from mesh.models.output import correction, output_of, output_spec, read_output
-from mesh.models.resolve import Models
+from mesh.models.resolve import Models, Scripts
 from mesh.models.retrying import Retries, Retrying
 from mesh.models.schema import object_schema
 from mesh.models.scripted import Call, Reply, ScriptedModel
@@ -36,6 +36,7 @@ __all__ = [
     "Retries",
     "Retrying",
     "ScriptedModel",
+    "Scripts",
     "ToolSpec",
     "correction",
     "object_schema",

@@ -16,6 +16,36 @@ if TYPE_CHECKING:
     from mesh.models.provider import Providers
 
 
+class Scripts:
+    """The scripted models of an app, and nothing else: nobody is asked and no provider's code is imported."""
+
+    def __init__(self, scripts: Mapping[str, Model]) -> None:
+        self._scripts = dict(scripts)
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        """Asks the script that the request names; raises ModelNotConfigured if it names none."""
+        model = self.find(request.model)
+        if model is None:
+            raise ModelNotConfigured(
+                f"'{request.model}' is not asked here", hint="pass models=, such as a ScriptedModel, to what calls this"
+            )
+        async with aclosing(model.stream(request)) as events:
+            async for event in events:
+                yield event
+
+    def find(self, name: str) -> Model | None:
+        """The script that a name means; None if it means a provider's model. Raises ModelNotConfigured."""
+        prefix, _, script = name.partition(":")
+        if prefix != SCRIPTED:
+            return None
+        if script in self._scripts:
+            return self._scripts[script]
+        near = difflib.get_close_matches(script, self._scripts, n=1)
+        raise ModelNotConfigured(
+            f"'{name}' names no script of this app", hint=f"did you mean {SCRIPTED}:{near[0]}?" if near else None
+        )
+
+
 class Models:
     """Answers a request with the model that it names: `scripted:<script>`, or `<provider>:<model>`.
 
@@ -25,13 +55,13 @@ class Models:
 
     def __init__(self, *, environ: Mapping[str, str], scripts: Mapping[str, Model] | None = None) -> None:
         self._environ = environ
-        self._scripts = dict(scripts or {})
+        self._scripts = Scripts(scripts or {})
         self._providers: Providers | None = None
         self._importing = asyncio.Lock()
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Asks the request's model; raises ModelNotConfigured if there is none."""
-        model = self._script(request.model) or await self._imported()
+        model = self._scripts.find(request.model) or await self._imported()
         async with aclosing(model.stream(request)) as events:
             async for event in events:
                 yield event
@@ -42,7 +72,7 @@ class Models:
         For warnings at the start: a missing key stops nobody but the task that needs it.
         """
         try:
-            if self._script(name) is None:
+            if self._scripts.find(name) is None:
                 await (await self._imported()).target(name, endpoint)
         except ModelNotConfigured as error:
             return error
@@ -58,18 +88,6 @@ class Models:
         providers, self._providers = self._providers, None
         if providers is not None:
             await providers.aclose()
-
-    def _script(self, name: str) -> Model | None:
-        """The script that a name means; None if it means a provider's model."""
-        prefix, _, script = name.partition(":")
-        if prefix != SCRIPTED:
-            return None
-        if script in self._scripts:
-            return self._scripts[script]
-        near = difflib.get_close_matches(script, self._scripts, n=1)
-        raise ModelNotConfigured(
-            f"'{name}' names no script of this app", hint=f"did you mean {SCRIPTED}:{near[0]}?" if near else None
-        )
 
     async def _imported(self) -> Providers:
         async with self._importing:

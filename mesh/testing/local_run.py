@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from mesh.agents.app import Agent, Mesh
+from mesh.agents.artifacts import Artifact
 from mesh.agents.context import Context, TaskInfo
 from mesh.agents.deltas import Source
 from mesh.agents.emits import Emits
@@ -21,6 +22,7 @@ from mesh.log.head import EXECUTOR, ROUTER, TOOL_RUNNER, Entry, View, next_commi
 from mesh.log.journal import Journal
 from mesh.log.steps import Step
 from mesh.models.api import Model
+from mesh.models.resolve import Scripts
 from mesh.service import Stamp
 from mesh.testing.local_calls import LocalCalls, unknown_outcome
 from mesh.testing.objects import MemoryObjects
@@ -29,7 +31,7 @@ from schemas.envelope import Event, event
 from schemas.error import Error
 from schemas.instant import rfc3339
 from schemas.step import EventAdded, StepCompleted, StepFailed, StepProgress, StepStarted
-from schemas.task import State, TaskAccepted, TaskCompleted, TaskFailed, TaskStarted
+from schemas.task import State, TaskAccepted, TaskCompleted, TaskFailed, TaskStarted, Usage
 
 TASK = "local"
 
@@ -38,7 +40,8 @@ class LocalResult(Struct, frozen=True, kw_only=True):
     """What a handler did; `log` may be replayed, and held against the invariants.
 
     `steps` has the output of each step by its key, or its `Error`; `performed` names those that were performed in this
-    run, in their order; `events` are the application's own, `progress` what was said last at each commit.
+    run, in their order; `events` are the application's own, `progress` what was said last at each commit. `artifacts`
+    and `usage` are as in the `Result` of a client.
     """
 
     state: State
@@ -47,6 +50,8 @@ class LocalResult(Struct, frozen=True, kw_only=True):
     text: str = ""
     events: tuple[EventAdded, ...] = ()
     progress: tuple[StepProgress, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    usage: Usage | None = None
     steps: dict[str, Any] = {}
     performed: tuple[str, ...] = ()
     log: tuple[Entry, ...] = ()
@@ -169,12 +174,15 @@ async def run_local(
     `replay` is a log to go on from: that of an earlier result, whole or cut off after any commit, or one that
     `read_log` fetched from a mesh. Recorded steps are not performed again then, and the input is the recorded one. The
     context finds `secrets` and nothing else, and asks `models`, such as a `ScriptedModel`, whatever model is named.
-    The tools of `app` are called here, by their policy but without its pauses; an agent that calls tools needs it.
+    Without `models` the scripted ones of `app` answer, and no other is asked. The tools of `app` are called here, by
+    their policy but without its pauses; an agent that calls tools needs it.
 
-    Raises: Nondeterministic where the handler asks for other steps than `replay` holds; an executor would suspend the
+    Raises: InvalidInput for what is no agent; Nondeterministic where the handler asks for other steps than `replay` holds; an executor would suspend the
     task.
     """
-    clock = clock or SystemClock()
+    if not isinstance(agent, Agent):
+        raise InvalidInput(f"{agent!r} is no agent", hint="give run_local what @app.agent or app.model_agent made")
+    clock, models = clock or SystemClock(), models or (Scripts(app.scripts) if app and app.scripts else None)
     calls = LocalCalls((app or Mesh(TASK)).find_tool, (secrets or {}).get)
     recorder = LocalRecorder(_without_end(replay or ()), clock, calls)
     if not recorder.entries:
@@ -244,6 +252,8 @@ def _result(terminal: TaskCompleted | TaskFailed, recorder: LocalRecorder) -> Lo
         text=journal.text,
         events=tuple(one for one in data if isinstance(one, EventAdded)),
         progress=tuple(one for one in data if isinstance(one, StepProgress)),
+        artifacts=tuple(one for one in data if isinstance(one, Artifact)),
+        usage=terminal.usage,
         steps={key: _outcome(one) for key, one in journal.results.items()},
         performed=tuple(recorder.performed),
         log=tuple(recorder.entries),

@@ -96,6 +96,7 @@ class Execution:
         self._verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._recorder: DurableRecorder | None = None
         self._watching: Subscription | None = None
+        self._watched = False
         self._followed = 0
         self._heard: set[int] = set()
 
@@ -178,10 +179,9 @@ class Execution:
             self._see(newest)
         except BusUnavailable:
             return
-        if self.stop_reason and self._handler and not self._handler.done():
-            self._handler.cancel()
 
     async def _carry_once(self) -> Verdict | None:
+        self._recorder = None  # what comes until there is another one is read again for it
         journal = Journal(await self._commits())
         journal.owed -= self.called
         self.accepted = accepted = journal.accepted
@@ -226,6 +226,8 @@ class Execution:
             )  # fmt: skip
             self._recorder, self._spawn = recorder, spawn
             self._heard.clear()  # by the recorder before this one
+            if self._owner.view.seq > self._followed:
+                self.missed()
             context = self._context(agent, value, journal, recorder)
             arguments = (context, value) if agent.takes_input else (context,)
             self._handler = asyncio.create_task(guard(agent.handler, arguments, {}, self._served.threads))
@@ -360,7 +362,7 @@ class Execution:
                 raise Fenced
         if self._owner.cancel_requested:
             return await self._end(TaskCanceled(reason="canceled on request"), recorder)
-        if recorder.answered:
+        if recorder.answered or recorder.owes:
             await recorder.commit_rest()
         else:
             events = (*recorder.emits.take(), event(TaskSuspended(reason=WAITING)))
@@ -417,7 +419,8 @@ class Execution:
 
     async def _watch(self) -> None:
         """R6: a task that takes longer is watched, so that its worker hears of a cancel or a fence at once."""
-        if self._watching is None:
+        if not self._watched:
+            self._watched = True
             with suppress(BusUnavailable):  # the tick looks as well
                 self._watching = await self._driver.bus.subscribe(
                     self._driver.names.log(self.task), self._hear, on_gap=self.missed
@@ -438,6 +441,9 @@ class Execution:
 
     def _follow(self, entry: Entry) -> None:
         if entry.seq <= self._followed:
+            return
+        if self._recorder is None:
+            self._look_at(view_of(entry))
             return
         self._followed = entry.seq
         if entry.seq not in self._heard:

@@ -15,7 +15,7 @@ from mesh.agents.attempts import Attempt, Made, Result
 from mesh.agents.guard import Threads
 from mesh.agents.tools import Tool
 from mesh.bus import LiveMessage
-from mesh.errors import ArtifactMissing, BusUnavailable, TooLarge
+from mesh.errors import ArtifactMissing, BusUnavailable, InvalidInput, TooLarge
 from mesh.log import dead_letters
 from mesh.log.driver import Driver, entry_of
 from mesh.log.head import View, Writer, view_of
@@ -166,12 +166,13 @@ class Handlers:
             missing = StepFailed(step=job.call.step, attempt=start.attempt, error=_no_tool(self._app, job.call.tool))
             return await self._finish(job, start.view, missing)
         while True:
+            running.begun = start.view
             progress = Progress(self._runner, self._driver, self._turns, job.call.step, start.view)
             try:
                 made = await self._attempt(running, tool, start, progress)
             finally:
                 await progress.aclose()
-            if made is None:
+            if made is None or running.halt is Halt.LOST:
                 return Drop()
             if made.pause_s is not None and not running.halt:
                 log.info("tool is tried again", tool=tool.name, task=job.call.task, after_s=made.pause_s)
@@ -191,7 +192,7 @@ class Handlers:
         call = running.job.call
         try:
             call = await restore(call, self._driver.objects)
-        except (TooLarge, ArtifactMissing) as error:
+        except (InvalidInput, TooLarge, ArtifactMissing) as error:
             return Made(StepFailed(step=call.step, attempt=start.attempt, error=error.to_error()))
         stale = time.monotonic() - start.asked_at >= self._fresh_s
         if stale and not await self._driver.drive(rules.look(running.job, start.view)):
@@ -209,10 +210,17 @@ class Handlers:
             return await self._driver.drive(rules.finish(self._runner, job, view, result))
 
     async def _tick(self, held: Held, running: Running) -> None:
-        """T4: keeps the delivery alive, and stops the tool if the log says so."""
-        await held.delivery.in_progress()
+        """T4: keeps the delivery alive, and stops the tool if the log says so.
+
+        A runner that was frozen looks first: an in-progress of an old holder would keep a dead one's lease alive.
+        """
         names, task = self._driver.names, running.job.call.task
         try:
+            if time.monotonic() - running.ticked_at >= self._fresh_s and await self._is_lost(running):
+                running.stop(Halt.LOST)
+                return
+            running.ticked_at = time.monotonic()
+            await held.delivery.in_progress()
             newest = await self._driver.bus.newest(names.tasks, names.task(task))
         except BusUnavailable:
             return
@@ -220,6 +228,10 @@ class Handlers:
             head = view_of(entry_of(newest)).head
             if head.phase == "ended" or head.cancel:
                 running.stop(Halt.CANCEL)
+
+    async def _is_lost(self, running: Running) -> bool:
+        begun = running.begun
+        return begun is not None and await self._driver.drive(rules.went_on(running.job, begun))
 
     async def _bury(self, held: Held, why: str) -> Verdict:
         log.warning("dead letter", kind=dead_letters.INVALID_CALL, error=why)

@@ -117,18 +117,27 @@ def finish(runner: Runner, job: Delivered, view: View, outcome: Result) -> Flow[
 
 
 def _say(call: Call, ended: Appended) -> Flow[None]:
-    """Spares the owner the reading of its log; one that does not hear it reads on soon."""
-    if is_inbox(call.reply):
+    """Spares the owner the reading of its log; one that does not hear it reads on soon.
+
+    Not where others have appended since: the view is theirs then, and the owner must read what they wrote.
+    """
+    if is_inbox(call.reply) and ended.view.n == ended.commit.n:
         body = encode(ended.commit)
         if len(body) <= LARGE_BYTES:
             yield Tell(call.reply, Told(seq=ended.view.seq, commit=Raw(body)))
 
 
 def look(job: Delivered, view: View) -> Flow[bool]:
-    """E2: whether the call is still this runner's to make, by what came after its start."""
+    """E2, X4: whether the call is still this runner's to make, by what came after its start."""
     entries: tuple[Entry, ...] = yield ReadAfter(job.call.task, view.seq, 0)
-    ended = bool(entries) and view_of(entries[-1]).head.phase == "ended"
-    return not ended and not _went_on(entries, job.call.step)
+    head = view_of(entries[-1]).head if entries else view.head
+    return head.phase != "ended" and not head.cancel and not _went_on(entries, job.call.step)
+
+
+def went_on(job: Delivered, view: View) -> Flow[bool]:
+    """Whether another runner has begun or ended the call since this one's start."""
+    entries: tuple[Entry, ...] = yield ReadAfter(job.call.task, view.seq, 0)
+    return _went_on(entries, job.call.step)
 
 
 def tell(runner: Runner, view: View, progress: StepProgress) -> Flow[View | None]:

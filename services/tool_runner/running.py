@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import Final
 
 from mesh.agents.attempts import Attempt
+from mesh.log.head import View
 from services.tool_runner.rules import Delivered
 
 AWAY_S: Final = 0.1
@@ -15,17 +16,26 @@ BACK_EVERY_S: Final = 0.005
 
 
 class Halt(IntEnum):
-    """Why a call is stopped before it is done; the task's own wish outranks the runner's."""
+    """Why a call is stopped before it is done; the task's own wish outranks the runner's.
+
+    `LOST`, because another runner has gone on with it: nothing of it counts any more.
+    """
 
     LEAVE = 1
     CANCEL = 2
+    LOST = 3
 
 
 class Running:
-    """The one record of a call under way; `waits` says that it has no place in its tool's room yet."""
+    """The one record of a call under way; `waits` says that it has no place in its tool's room yet.
+
+    `begun` is the log as of its newest start, `ticked_at` when its delivery was last kept alive (monotonic).
+    """
 
     def __init__(self, job: Delivered) -> None:
         self.job = job
+        self.begun: View | None = None
+        self.ticked_at = time.monotonic()
         self.waits = False
         self.halt: Halt | None = None
         self._attempt: Attempt | None = None

@@ -9,8 +9,8 @@ from mesh.testing.cluster import Cluster
 from tests.cluster.conftest import HEAL_S
 from tests.crash.load import Load, assert_ends, assert_nothing_lost
 
-STEPS = 5
-OUTPUT = 20
+STEPS = 15
+OUTPUT = 210
 
 
 async def test_a_leader_that_is_killed_under_load_loses_and_repeats_nothing(
@@ -19,10 +19,10 @@ async def test_a_leader_that_is_killed_under_load_loses_and_repeats_nothing(
     load = Load(mesh.client, "steps", STEPS, tasks=150, tails=15)
 
     async def kill_leader() -> None:
-        await load.ended(30)
+        await load.ended(10)
         leader = await cluster.leader_of(mesh.names.tasks)
         await leader.kill()
-        await load.ended(100)
+        await load.ended(60)
         await leader.start()
 
     await assert_ends(load, mesh, processes, kill_leader())
@@ -32,11 +32,11 @@ async def test_a_leader_that_is_killed_under_load_loses_and_repeats_nothing(
 async def test_nodes_that_are_restarted_one_after_the_other_lose_and_repeat_nothing(
     cluster: Cluster, mesh: LocalMesh, processes: Processes
 ) -> None:
-    load = Load(mesh.client, "steps", STEPS, tasks=200, tails=15)
+    load = Load(mesh.client, "steps", STEPS, tasks=150, tails=15)
 
     async def roll() -> None:
         for number, node in enumerate(cluster.nodes):
-            await load.ended(20 + 40 * number)
+            await load.ended(10 + 30 * number)
             await node.restart()
             await eventually(lambda: cluster.in_step(mesh.names.tasks), HEAL_S, forgive=Exception)
 
@@ -50,7 +50,7 @@ async def test_a_leader_that_freezes_and_wakes_up_late_loses_and_repeats_nothing
     load = Load(mesh.client, "steps", STEPS, tasks=150, tails=15)
 
     async def freeze_leader() -> None:
-        await load.ended(30)
+        await load.ended(10)
         leader = await cluster.leader_of(mesh.names.tasks)
         cluster.freeze(leader)
         try:
@@ -68,7 +68,7 @@ async def test_a_follower_that_freezes_and_wakes_up_late_is_no_harm(
     load = Load(mesh.client, "steps", STEPS, tasks=150, tails=15)
 
     async def freeze_follower() -> None:
-        await load.ended(30)
+        await load.ended(10)
         [follower, _] = await cluster.followers_of(mesh.names.tasks)
         cluster.freeze(follower)
         try:
@@ -86,7 +86,7 @@ async def test_a_cluster_that_is_killed_as_a_whole_goes_on_after_its_restart(
     load = Load(mesh.client, "steps", STEPS, tasks=150, tails=15)
 
     async def kill_all() -> None:
-        await load.ended(30)
+        await load.ended(10)
         await asyncio.gather(*(node.kill() for node in cluster.nodes))
         await cluster.start()
 

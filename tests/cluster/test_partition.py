@@ -113,10 +113,10 @@ async def test_who_is_connected_to_a_node_that_is_cut_off_goes_to_another(cluste
 async def test_a_node_that_is_cut_off_under_load_loses_and_repeats_nothing(
     cluster: Cluster, mesh: LocalMesh, tmp_path: Path
 ) -> None:
-    load = Load(mesh.client, "steps", 5, tasks=120, tails=10)
+    load = Load(mesh.client, "steps", 15, tasks=120, tails=10)
 
     async def cut_off() -> None:
-        await load.ended(30)
+        await load.ended(10)
         leader = await cluster.leader_of(mesh.names.tasks)
         cluster.cut_off(leader)
         try:
@@ -126,4 +126,4 @@ async def test_a_node_that_is_cut_off_under_load_loses_and_repeats_nothing(
 
     async with serving(mesh, tmp_path) as processes:
         await assert_ends(load, mesh, processes, cut_off())
-        await assert_nothing_lost(load, mesh, processes, 20)
+        await assert_nothing_lost(load, mesh, processes, 210)

@@ -305,14 +305,14 @@ CASES |= {
         (Faults(cuts=1, crashes=1), Faults(cuts=1, pauses=1), Faults(cuts=1, lost_acks=1), Faults(crashes=2)),
     ),
     "a worker whose connection is closed, while the task is canceled": (
-        replace(WORK, client=(submit(), cancel()), program=(LOOK,), events=True),
+        replace(ONE_ROUTER, client=(submit(), cancel()), program=(LOOK,), events=True),
         (CRASH, CUT),
         (Faults(cuts=1, crashes=1),),
     ),
     "a runner whose connection is closed": (
         replace(ONE_CALL, events=True),
-        (CRASH, CUT),
-        (Faults(cuts=1, crashes=1), Faults(cuts=1, lost_acks=1)),
+        (CUT,),
+        (CRASH, Faults(cuts=1, pauses=1)),
     ),
     "a task that kills its workers, whose connections are closed": (
         replace(ONE_ROUTER, client=(submit(parent="P"),), program=(Poison(),), max_attempts=2, events=True),

@@ -93,9 +93,14 @@ class Postgres:
         try:
             subprocess.run((binaries / "postgres", "--version"), capture_output=True, check=True, **self._identity)  # type: ignore[call-overload]
         except PermissionError:
-            shutil.copytree(binaries.parent, self.folder / "install", symlinks=True)
+            package, copy = binaries.parent.parent, self.folder / "site" / binaries.parent.parent.name
+            shutil.copytree(binaries.parent, copy / binaries.parent.name, symlinks=True)
+            # The libraries of a wheel stand beside its package, and the programs look for them there.
+            libraries = package.with_name(f"{package.name}.libs")
+            if libraries.is_dir():
+                shutil.copytree(libraries, self.folder / "site" / libraries.name)
             self.folder.chmod(0o755)
-            return self.folder / "install" / "bin"
+            return copy / binaries.parent.name / "bin"
         return binaries
 
 

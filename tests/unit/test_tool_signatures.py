@@ -76,6 +76,19 @@ async def typed(ctx: Context) -> list[Any]:
     return [*results, *await refused(ctx)]
 
 
+@app.agent
+async def wider(ctx: Context) -> list[Any]:
+    """The same calls where something wider is wanted than the tool gives."""
+    anything: object = await ctx.tool(price, "A1")
+    maybe: float | None = await ctx.tool(quoted, "A1")
+    blocking: object = await ctx.tool(numbered, 3)
+    return [anything, maybe, blocking, str(await ctx.tool(half, 3)), print_as(await ctx.tool(alone))]
+
+
+def print_as(value: object) -> str:
+    return type(value).__name__
+
+
 async def refused(ctx: Context) -> list[str]:
     """Calls that mypy refuses, and so does the tool; without the comments the build fails."""
     said = []
@@ -105,6 +118,10 @@ async def test_calls_are_typed_and_checked_with_and_without_the_tools_own_contex
         "Object missing required field `number`",
         "tool 'alone' takes 0 arguments, not 1",
     ]  # fmt: skip
+
+
+async def test_a_call_fits_wherever_something_wider_is_wanted() -> None:
+    assert (await run_local(wider, app=app)).output == [2.0, 2.0, [1, 3], "1.5", "Box"]
 
 
 @pytest.mark.parametrize(
