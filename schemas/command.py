@@ -170,7 +170,7 @@ def parse_submit(agent: str, body: bytes) -> Admission | Refusal:
 def _admit(agent: str, body: bytes, keys: dict[str, Any]) -> Admission | Refusal:
     given = keys.get("task_id")
     task_id = given if isinstance(given, str) and is_root_id(given) else None
-    if body.count(b"{") + body.count(b"[") > MAX_NESTING and _deeper_than(keys, MAX_NESTING):
+    if body.count(b"{") + body.count(b"[") > MAX_NESTING and deeper_than(keys, MAX_NESTING):
         return _refuse(agent, body, f"the body is nested deeper than {MAX_NESTING} levels", task_id)
     if "input" not in keys and "input_ref" not in keys:
         near = difflib.get_close_matches("input", list(keys), n=1, cutoff=0.5)
@@ -220,7 +220,8 @@ def _digest(agent: str, keys: dict[str, Any]) -> str:
     return hashlib.sha256(msgspec.json.encode([agent, said], order="sorted")).hexdigest()[:32]
 
 
-def _deeper_than(value: Any, levels: int) -> bool:
+def deeper_than(value: Any, levels: int) -> bool:
+    """Whether lists and dicts lie within one another to more than so many levels."""
     layer = [value]
     for _ in range(levels + 1):
         layer = [

@@ -26,6 +26,9 @@ REASONING: Final = "reasoning"
 TOOL_CALL: Final = "tool_call"
 TOOL_RESULT: Final = "tool_result"
 
+# How a text begins that sends an answer back to its model; whoever shows a log knows it by that.
+DOES_NOT_FIT: Final = "The answer does not fit: "
+
 
 class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One part of a message; the table above says which fields a kind uses.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -22,6 +21,7 @@ from schemas.step import StepCompleted, StepFailed
 
 STUBBORN_S: Final = 5.0
 MAX_BACKOFF_S: Final = 60.0
+MAX_DOUBLINGS: Final = 30
 Result = StepCompleted | StepFailed
 
 
@@ -181,10 +181,10 @@ def next_pause_s(policy: ToolPolicy, attempt: int, error: BaseException | None) 
     if attempt >= policy.max_attempts or (isinstance(error, MeshError) and not error.retryable):
         return None
     wanted = getattr(error, "retry_after_s", None)
-    asked_s = float(wanted) if isinstance(wanted, int | float) and math.isfinite(wanted) else 0.0
+    asked_s = wanted if isinstance(wanted, int | float) and wanted > 0 else 0.0
     if asked_s > MAX_BACKOFF_S:
         return None
-    return max(min(MAX_BACKOFF_S, policy.backoff_s * 2.0 ** (attempt - 1)), asked_s)
+    return max(min(MAX_BACKOFF_S, policy.backoff_s * 2.0 ** min(attempt - 1, MAX_DOUBLINGS)), float(asked_s))
 
 
 async def _stop(effect: asyncio.Task[Any], threads: Threads) -> None:

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from mesh.errors import AppError, InvalidInput, TooLarge
+from schemas.command import MAX_NESTING, deeper_than
 from schemas.object import MAX_VALUE_BYTES
 
 
@@ -35,6 +36,8 @@ def as_recorded(value: Any, kind: Any, what: str) -> Any:
     try:
         body = msgspec.json.encode(value)
         plain = msgspec.json.decode(body)
+        if body.count(b"{") + body.count(b"[") > MAX_NESTING and deeper_than(plain, MAX_NESTING):
+            raise ValueError(f"it is nested deeper than {MAX_NESTING} levels")
         restore(plain, kind)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"{what} does not fit its annotation: {error}") from error
@@ -73,7 +76,7 @@ def schema_of(kind: Any, where: str) -> dict[str, Any] | None:
         return msgspec.json.schema(kind)
     except TypeError as error:
         raise AppError(
-            f"{where}: {error}", hint="use text, numbers, lists, dicts, dataclasses or msgspec structs"
+            f"{where}: {error}", hint="use a dataclass or a msgspec.Struct, or text, numbers, lists, dicts"
         ) from error
 
 

@@ -113,8 +113,8 @@ async def _chosen(letters: DeadLetters, numbers: list[int], kind: str | None) ->
 
 
 def _check_kind(kind: str | None) -> None:
-    if kind is not None and not kind.replace("_", "").isalnum():
-        raise InvalidInput(f"{kind!r} is no kind of dead letter", hint="`mesh dead ls` shows the kind of each")
+    if kind is not None and kind not in dead_letters.KINDS:
+        raise InvalidInput(f"{kind!r} is no kind of dead letter", hint=f"kinds are {', '.join(dead_letters.KINDS)}")
 
 
 def _line(letter: Letter) -> str:

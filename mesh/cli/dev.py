@@ -39,7 +39,7 @@ def dev(
     ] = None,
     drain_s: options.DrainS = None,
 ) -> None:
-    """Start a mesh here: broker, router, and an executor of your app."""
+    """Start a mesh here: broker, router, session store, executor and tool runner of your app."""
     from mesh.cli.developing import develop
     from mesh.cli.outcome import leave_with
     from mesh.cli.served import load_served

@@ -18,7 +18,7 @@ def read_text(argument: str) -> str:
     """
     try:
         if argument == "-":
-            return sys.stdin.buffer.read().decode().removesuffix("\n").removesuffix("\r")
+            return sys.stdin.buffer.read().decode().removesuffix("\n")
         argument.encode()
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
         raise InvalidInput(f"the input is not UTF-8: {error.reason}", hint="convert it with iconv") from error

@@ -61,7 +61,7 @@ async def list_tasks(wanted: Wanted, *, server: str | None, json: bool) -> int:
     async with answering(server) as answers:
         first = TasksRequest(
             v=VERSION, state=wanted.state, agent=wanted.agent, context_id=wanted.context, owner=wanted.owner,
-            since=since_text(_counted_back(wanted.since)), sequence=answers.sequence,
+            since=_counted_back(wanted.since), sequence=answers.sequence,
         )  # fmt: skip
 
         async def page(limit: int, token: str | None) -> Part[TaskRecord]:
@@ -94,7 +94,7 @@ async def show_pages(
         if token is None:
             return shown
         if limit and shown >= limit:
-            Notes().say(f"there are more than these {shown}: --limit {2 * shown} shows more, --limit 0 all")
+            Notes().say(f"there are more than {shown}: --limit {2 * shown} shows more, --limit 0 all")
             return shown
 
 
@@ -118,9 +118,14 @@ def _check_state(text: str | None) -> None:
 
 
 def _counted_back(text: str | None) -> str | None:
-    """A time as it was given; a length of time is that long ago."""
+    """A time as it was given; a length of time is that long ago. Raises InvalidInput."""
     found = _AGO.fullmatch(text or "")
-    return rfc3339(time.time() - float(found[1]) * _SECONDS[found[2]]) if found else text
+    if found:
+        return rfc3339(time.time() - float(found[1]) * _SECONDS[found[2]])
+    try:
+        return since_text(text)
+    except InvalidInput as error:
+        raise InvalidInput(error.message, hint="such as 30m, 2h, 7d or 2026-01-31T12:00:00Z") from error
 
 
 def _line(task: TaskRecord) -> str:

@@ -19,6 +19,10 @@ App = Annotated[
 ]
 Store = Annotated[Path, typer.Option("--store", metavar="FOLDER", help="Where an embedded mesh keeps its data.")]
 Task = Annotated[str, typer.Argument(metavar="TASK", help="The task's id.", show_default=False)]
+Input = Annotated[
+    str,
+    typer.Argument(metavar="INPUT", help="Text or JSON; - reads stdin, without its last newline.", show_default=False),
+]
 Context = Annotated[str | None, typer.Option(metavar="ID", help="The conversation it belongs to.")]
 DrainS = Annotated[
     float | None,

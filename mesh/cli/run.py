@@ -18,8 +18,8 @@ Examples:
 
 \b
 Stdout has the agent's text and its output, everything else is on stderr. Where stdout is no terminal and the output
-is not text but data, stdout has that alone, so it can be piped. Where no mesh is running,
-one is started on ./.mesh for the duration; `mesh show TASK` works afterwards. The first Ctrl-C cancels the task, the second leaves.
+is not text but data, stdout has that alone, so it can be piped. Where no mesh is running, one is started on ./.mesh
+for the duration; `mesh show TASK` works afterwards. The first Ctrl-C cancels the task, the second leaves.
 """
 
 
@@ -30,9 +30,7 @@ def add_to(app: typer.Typer) -> None:
 
 def run(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.", show_default=False)],
-    input: Annotated[
-        str, typer.Argument(metavar="INPUT", help="Text or JSON; - reads stdin, without its final newline.", show_default=False)
-    ],
+    input: options.Input,
     context: options.Context = None,
     app: options.App = None,
     server: options.Server = None,

@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
 
 def service(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Which; a wrong name is told those there are.", show_default=False)
+        str, typer.Argument(metavar="NAME", help="router, executor, tool-runner or session-store.", show_default=False)
     ],
     app: options.App = None,
     server: options.Server = None,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from mesh.cli.notes import Notes
+from mesh.cli.plain import plain
 from schemas.envelope import Event
-from schemas.message import REASONING, TEXT, TOOL_CALL, Message, Part
+from schemas.message import DOES_NOT_FIT, REASONING, TEXT, TOOL_CALL, Message, Part, Recipe
 from schemas.object import ObjectRef
 from schemas.step import StepCompleted, StepFailed, StepProgress, StepRequested, TextAdded
 from schemas.task import Usage
@@ -24,6 +26,7 @@ class StepNotes:
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
         self._requested: dict[str, StepRequested] = {}
+        self._failures: list[str] = []
 
     def event(self, data: Any) -> None:
         """Takes note of one event of a tail."""
@@ -33,6 +36,9 @@ class StepNotes:
             self._requested[data.step] = data
             if data.kind == "tool":
                 self._notes.say(f"tool  {_label(data, MAX_NOTE_CHARS)}")
+            else:
+                for told in _told(data, but=self._failures):
+                    self._notes.warn(f"model {told}")
         elif isinstance(data, StepCompleted | StepFailed) and data.step in self._requested:
             self._ended(self._requested.pop(data.step), data)
 
@@ -47,6 +53,7 @@ class StepNotes:
         if isinstance(data, StepFailed):
             # What a tool says is a result for a model; a model's failure is told where it ends the task.
             why = f": {data.error.message}" if requested.kind == "tool" else ""
+            self._failures.append(data.error.message)
             self._notes.warn(f"{label} failed ({data.error.code}){why}")
         elif requested.kind == "model":
             self._notes.say(f"{label}: {usage_in_words(data.usage)}")
@@ -92,12 +99,36 @@ def _requested_in_words(data: StepRequested) -> list[str]:
         recipe = data.input
         digests = "  ".join(f"{name} {str(recipe.get(name))[:DIGEST_CHARS]}…" for name in ("prompt", "definition"))
         count = recipe.get("messages")
-        return [f"{data.step}  asks {recipe.get('model')} with {count} message{'' if count == 1 else 's'}  {digests}"]
+        asks = f"{data.step}  asks {recipe.get('model')} with {count} message{'' if count == 1 else 's'}  {digests}"
+        return [asks, *(f"    {told}" for told in _told(data))]
     if data.kind == "tool":
         repeat = "idempotent" if data.idempotent else "never repeated"
         return [f"{data.step}  calls {_label(data, MAX_SHOWN_CHARS)}  {repeat}"]
     taken = f"  {shortened(data.input, MAX_SHOWN_CHARS)}" if data.input is not None else ""
     return [f"{data.step}  {data.kind}{taken}{'' if data.idempotent else '  never repeated'}"]
+
+
+def _told(data: StepRequested, but: Sequence[str] = ()) -> list[str]:
+    """What a model is told of its own mistakes: calls that it made wrongly, an answer that does not fit.
+
+    A tool that failed is told to it, too; `but` are the failures that the reader has seen.
+    """
+    try:
+        recipe = msgspec.convert(data.input, Recipe)
+    except msgspec.ValidationError:
+        return []
+    lines = []
+    for part in (part for message in recipe.added if recipe.after for part in message.parts):
+        text = str(part.content) if part.failed else part.text
+        if text.startswith(DOES_NOT_FIT):
+            lines.append(f"told: {_cut(text)}")
+        elif part.failed and not any(failure in text for failure in but):
+            lines.append(f"told of {part.tool}: {_cut(text)}")
+    return lines
+
+
+def _cut(text: str) -> str:
+    return plain(text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…")
 
 
 def _answer_in_words(data: StepCompleted) -> list[str]:

@@ -44,9 +44,7 @@ def add_to(app: typer.Typer) -> None:
 
 def submit(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.", show_default=False)],
-    input: Annotated[
-        str, typer.Argument(metavar="INPUT", help="Text or JSON; - reads stdin, without its final newline.", show_default=False)
-    ],
+    input: options.Input,
     id: Annotated[str | None, typer.Option(metavar="ID", help="The task's id; a fresh one if not given.")] = None,
     context: options.Context = None,
     owner: Annotated[str | None, typer.Option(metavar="TENANT/USER", help="For whom it is done.")] = None,

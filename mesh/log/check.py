@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mesh.log.head import EXECUTOR, ROUTER, Entry, fold
+from mesh.log.journal import WAITING
 from mesh.log.texts import texts_in
 from schemas import error as codes
 from schemas import step, task
 from schemas.envelope import Commit, Event, Head
 from schemas.step import StepCompleted, StepFailed, StepRequested, StepStarted, TextAdded
-from schemas.task import CUT_OFF, CancelRequested, MessageReceived, TaskFailed, TaskReleased, TaskStarted
+from schemas.task import CUT_OFF, CancelRequested, MessageReceived, TaskFailed, TaskReleased, TaskStarted, TaskSuspended
 
 OPENINGS = frozenset({task.ACCEPTED, task.REJECTED, task.CANCELED})
 ONLY_FIRST = frozenset({task.ACCEPTED, task.REJECTED})
@@ -150,6 +151,8 @@ class _Story:
             if data.id in self._signals:
                 yield f"task signal '{data.id}' is taken twice"
             self._signals.add(data.id)
+        elif isinstance(data, TaskSuspended) and data.reason == WAITING and not self._requested.keys() - self._results:
+            yield "the task waits, and nothing is open that could wake it"
         for added in texts_in(data):
             yield from self._add(added)
 

@@ -122,7 +122,7 @@ def _asks(head: Head) -> Holds:
 
 def _named(command: Run) -> View:
     """What the command names, where that is commit 0 of a task nobody held; otherwise the log is read first."""
-    if command.n == 0 and command.first == command.last and command.head.phase == "runnable":
+    if command.n == 0 and 0 < command.first == command.last and command.head.phase == "runnable":
         return View(command.task, command.last, command.n, command.first, command.head, command.v)
     return View(command.task)
 

@@ -29,6 +29,10 @@ REFUSED_SIGNAL: Final = "refused_signal"
 EXPIRED: Final = "expired"
 DUPLICATE_ID: Final = codes.DUPLICATE_ID
 ATTEMPTS_EXHAUSTED: Final = codes.ATTEMPTS_EXHAUSTED
+KINDS: Final = (
+    INVALID_SUBJECT, INVALID_RUN, INVALID_SIGNAL, INVALID_FIRED, INVALID_CALL, REFUSED_SIGNAL, EXPIRED, DUPLICATE_ID,
+    ATTEMPTS_EXHAUSTED,
+)  # fmt: skip
 
 NO_TASK: Final = "-"
 # What decoding a body raises if it cannot be read; bytes in a string that are not UTF-8 are no DecodeError.

@@ -9,7 +9,7 @@ import msgspec
 
 from mesh.models.api import OUTPUT_TOOL, OutputMode, OutputSpec
 from mesh.models.schema import object_schema
-from schemas.message import Message, tool_message, tool_result, user_message
+from schemas.message import DOES_NOT_FIT, Message, tool_message, tool_result, user_message
 
 _FENCED: Final = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 
@@ -49,7 +49,7 @@ def correction(message: Message, spec: OutputSpec, problem: str) -> Message:
 
     Other calls of the same message are open still and need their results beside it.
     """
-    text = f"The answer does not fit: {problem}. Answer again, with JSON that fits the schema."
+    text = f"{DOES_NOT_FIT}{problem}. Answer again, with JSON that fits the schema."
     for part in message.calls:
         if part.tool == spec.name:
             return tool_message(tool_result(part, text, failed=True))

@@ -177,8 +177,8 @@ async def run_local(
     Without `models` the scripted ones of `app` answer, and no other is asked. The tools of `app` are called here, by
     their policy but without its pauses; an agent that calls tools needs it.
 
-    Raises: InvalidInput for what is no agent; Nondeterministic where the handler asks for other steps than `replay` holds; an executor would suspend the
-    task.
+    Raises: InvalidInput for what is no agent; Nondeterministic where the handler asks for other steps than `replay`
+    holds; an executor would suspend the task.
     """
     if not isinstance(agent, Agent):
         raise InvalidInput(f"{agent!r} is no agent", hint="give run_local what @app.agent or app.model_agent made")

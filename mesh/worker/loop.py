@@ -137,7 +137,7 @@ class Worker:
             if late_s > BLOCKED_S:
                 log.warning(
                     "the event loop was blocked", seconds=round(late_s, 1),
-                    hint="something in a handler blocks: call it as `await ctx.step(name, function)`, in a thread",
+                    hint="code or an import took long; a handler calls what blocks as `await ctx.step(name, function)`",
                 )  # fmt: skip
             old = asyncio.get_running_loop().time() - self._tick_s / 2
             due = [held for held in self.held.values() if held.since < old]

@@ -29,6 +29,7 @@ from schemas import error as codes
 from schemas.command import Call
 from schemas.envelope import VERSION
 from schemas.error import Error
+from schemas.ids import is_task_id
 from schemas.signal import Broadcast
 from schemas.step import StepFailed
 from services.tool_runner import rules
@@ -87,6 +88,8 @@ class Handlers:
             call = _call.decode(held.delivery.data)
         except dead_letters.UNREADABLE as error:
             return await self._bury(held, f"this call cannot be read: {error}")
+        if not is_task_id(call.task):
+            return await self._bury(held, f"'{call.task}' is no task id")
         delivered = held.delivery.delivered
         if call.v > VERSION or (delivered < MAX_STRANGE and await self._is_strange(call)):
             return Nak(min(FIRST_STRANGE_S * 2 ** min(delivered, 10), LAST_STRANGE_S))

@@ -77,14 +77,14 @@ def begin(runner: Runner, job: Delivered, *, retry_of: int = 0) -> Flow[Begun | 
     """
     call = job.call
     view, attempt = View(call.task, call.last, call.n, call.first, call.head, call.v), retry_of + 1
-    lost, fresh = 0, retry_of > 0 or call.again
+    lost, fresh = 0, retry_of > 0 or call.again or not 0 < call.first < call.last
     while True:
         if fresh:
             entries: tuple[Entry, ...] = yield ReadAfter(call.task, max(0, call.first - 1), 0)
-            if not entries:
+            progress = _progress(entries, call.step)
+            if progress.requested is None:
                 return Nak(NO_LOG_DELAY_S)
             view = view_of(entries[-1])
-            progress = _progress(entries, call.step)
             verdict = yield from _settled(runner, job, view, progress, retry_of)
             if verdict is not None:
                 return verdict
@@ -128,10 +128,10 @@ def _say(call: Call, ended: Appended) -> Flow[None]:
 
 
 def look(job: Delivered, view: View) -> Flow[bool]:
-    """E2, X4: whether the call is still this runner's to make, by what came after its start."""
+    """E2: whether the call is still this runner's to make, by what came after its start."""
     entries: tuple[Entry, ...] = yield ReadAfter(job.call.task, view.seq, 0)
-    head = view_of(entries[-1]).head if entries else view.head
-    return head.phase != "ended" and not head.cancel and not _went_on(entries, job.call.step)
+    ended = bool(entries) and view_of(entries[-1]).head.phase == "ended"
+    return not ended and not _went_on(entries, job.call.step)
 
 
 def went_on(job: Delivered, view: View) -> Flow[bool]:

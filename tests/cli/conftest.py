@@ -17,6 +17,8 @@ import asyncio
 import structlog
 
 from mesh import Context, Mesh
+from mesh.models import Call, Reply
+from mesh.models.scripted import in_turn
 
 app = Mesh("zoo")
 print("noise of an import")
@@ -35,6 +37,20 @@ async def facts(ctx: Context, text: str) -> dict[str, str]:
     print("noise of a handler")
     await ctx.emit_text("so: ")
     return {"about": text}
+
+
+@app.tool(idempotent=True)
+def price(sku: str) -> float:
+    return 1.5 * len(sku)
+
+
+errs = in_turn(
+    Reply(text="Let me see. ", calls=(Call("nothing"), Call("price", {"sku": 3}))),
+    Reply(text="about ten"),
+    Reply(text='{"sku": "otter", "total": 7.5}'),
+)
+errs = app.scripted_model("errs", errs)
+app.model_agent("offers", model=errs, tools=[price], output_type=dict[str, str | float])
 
 
 @app.agent

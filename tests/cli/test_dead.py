@@ -77,10 +77,13 @@ async def test_what_cannot_be_redriven_is_said_and_the_others_are_done(dev: Comm
 
 
 def test_letters_are_named_by_number_or_by_kind(dev: Command, start: Start) -> None:
-    for arguments in (("redrive",), ("rm",), ("redrive", "1", "--kind", "expired"), ("rm", "--kind", "a.b")):
+    for arguments in (("redrive",), ("rm",), ("redrive", "1", "--kind", "expired")):
         command = start("dead", *arguments)
         assert command.code() == 2
         assert "mesh dead ls" in command.err
+    unknown = start("dead", "rm", "--kind", "a.b")
+    assert unknown.code() == 2
+    assert "'a.b' is no kind of dead letter\nhint: kinds are " in unknown.err
 
 
 def test_the_commands_have_examples(start: Start) -> None:

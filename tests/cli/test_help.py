@@ -85,6 +85,7 @@ def test_the_version_is_that_of_the_distribution(start: Start) -> None:
         (("agent", "ls", "--server", "http://x"), "--server: 'http://x' is no address of a server"),
         (("service", "rooter"), "there is no service 'rooter'"),
         (("service", "executor"), "an executor needs an app"),
+        (("dead", "ls", "--kind", "foo"), "'foo' is no kind of dead letter\nhint: kinds are invalid_subject, "),
         (("dev", "--port", "0"), "Invalid value for '--port'"),
         (("dev", "--port", "99999"), "Invalid value for '--port'"),
         (("run", "hello", "-"), "the input is not UTF-8"),
@@ -97,6 +98,11 @@ def test_what_is_typed_wrong_is_said_in_a_line_and_leaves_with_2(
     assert command.code() == 2
     assert complaint in command.err
     assert "Traceback" not in command.err
+
+
+def test_python_runs_the_package_as_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "mesh", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == "nats-agent-mesh 0.1.0\n"
 
 
 def test_a_setting_that_is_no_number_is_named(start: Start) -> None:

@@ -46,7 +46,7 @@ def test_tasks_are_listed_by_what_they_are(dev: Command, start: Start) -> None:
     assert [line.split()[0] for line in lines] == ["w", "b"]
     assert "working (running)" in lines[0]
     assert "handler_error" in lines[1]
-    assert "there are more than these 2" in page.err
+    assert "there are more than 2" in page.err
     none = start("ls", "--agent", "nobody")
     assert done(none) == ""
     assert "no such tasks" in none.err
@@ -56,7 +56,7 @@ def test_tasks_are_listed_by_what_they_are(dev: Command, start: Start) -> None:
     ("arguments", "complaint"),
     [
         (("--state", "cancelled"), "states are submitted, working"),
-        (("--since", "yesterday"), "'yesterday' is no time"),
+        (("--since", "yesterday"), "'yesterday' is no time\nhint: such as 30m, 2h, 7d or "),
     ],
 )
 def test_a_question_that_cannot_be_asked_is_said(

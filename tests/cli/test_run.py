@@ -90,8 +90,29 @@ def test_what_was_run_can_be_shown_and_tailed_while_nothing_runs(start: Start) -
 def test_the_output_is_printed_unless_the_text_ended_with_it(start: Start) -> None:
     story = start("run", "story", "x", "--app", "zoo.py:app")
     assert (story.code(), story.out) == (0, "once upon a time\n")
+    facts = start("run", "facts", "otters", "--app", "zoo:app", terminal=True, env={"NO_COLOR": "1"})
+    assert facts.code() == 0
+    assert facts.out.replace("\r", "").endswith('so: \n{\n  "about": "otters"\n}\n')
+
+
+def test_a_program_that_reads_an_output_that_is_data_gets_nothing_else(start: Start) -> None:
     facts = start("run", "facts", "otters", "--app", "zoo:app")
-    assert (facts.code(), facts.out) == (0, 'so: \n{\n  "about": "otters"\n}\n')
+    assert (facts.code(), json.loads(facts.out)) == (0, {"about": "otters"})
+    tail = start("tail", facts.until(r"task (\w+)")[1])
+    assert (tail.code(), json.loads(tail.out)) == (0, {"about": "otters"})
+
+
+def test_an_answer_that_was_refused_is_told_and_not_piped(start: Start) -> None:
+    offer = start("run", "offers", "otters", "--app", "zoo.py")
+    assert (offer.code(), json.loads(offer.out)) == (0, {"sku": "otter", "total": 7.5})
+    wrong = r"told: The answer does not fit: JSON is malformed"
+    missing = r"told of nothing: There is no tool 'nothing'; the tools are: price\."
+    unfit = r"told of price: The arguments do not fit: .*`\$\.sku`"
+    shown = start("show", offer.until(r"task (\w+)")[1])
+    assert shown.code() == 0
+    for told in (wrong, missing, unfit):
+        assert re.search(told, offer.err), told
+        assert re.search(told, shown.out), told
 
 
 def test_what_an_app_prints_goes_to_stderr(start: Start) -> None:
@@ -111,9 +132,9 @@ def test_what_an_agent_logs_names_its_task(start: Start) -> None:
 
 
 def test_input_comes_from_stdin_for_a_dash(start: Start) -> None:
-    command = start("run", "facts", "-", "--app", "zoo.py", stdin="grüße\n".encode())
+    command = start("run", "facts", "-", "--app", "zoo.py", stdin="grüße\n\n".encode())
     assert command.code() == 0
-    assert '"about": "grüße\\n"' in command.out
+    assert json.loads(command.out) == {"about": "grüße\n"}, "one newline ends the text, another one belongs to it"
 
 
 def test_json_lines_hold_every_event_and_the_result_last(start: Start) -> None:

@@ -58,7 +58,7 @@ async def test_a_worker_that_drains_is_shown_so_and_may_end_what_it_holds(start:
     start("service", "router", "--server", url).until('"event": "serving"')
     executor = start("service", "executor", "--app", "zoo.py", "--server", url)
     executor.until('"event": "serving"')
-    assert start("submit", "slow", "15", "--id", "s", "--server", url).code() == 0
+    assert start("submit", "slow", "60", "--id", "s", "--server", url).code() == 0
     await eventually(lambda: bool(holder(start, url, "s")))
     name = holder(start, url, "s")
     assert start("worker", "drain", name, "--within", "60", "--server", url).code() == 0
@@ -71,7 +71,7 @@ async def test_a_worker_that_drains_is_shown_so_and_may_end_what_it_holds(start:
     assert executor.code() == 0
     tail = start("tail", "s", "--server", url)
     assert tail.code() == 0
-    assert tail.out.endswith("14\ndone\n")
+    assert tail.out.endswith("59\ndone\n")
 
 
 def test_agents_are_listed_and_shown_and_forgotten(dev: Command, start: Start) -> None:

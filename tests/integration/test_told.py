@@ -9,16 +9,17 @@ import pytest
 
 from mesh import Context, Mesh
 from mesh.bus import LiveMessage
-from mesh.log.head import View
-from mesh.log.ops import Ack, Append, Op, Stored, Tell, drive
+from mesh.log.head import Entry, View, next_commit, view_of
+from mesh.log.ops import Ack, Append, Conflict, Nak, Op, ReadAfter, Stored, Tell, drive
 from mesh.service import Stamp
 from mesh.subjects import Subjects
 from schemas import envelope
 from schemas.command import Call
-from schemas.envelope import Head
+from schemas.envelope import Head, event
 from schemas.object import LARGE_BYTES
 from schemas.signal import Told
 from schemas.step import StepCompleted
+from schemas.task import CancelRequested
 from services.tool_runner import rules
 from services.tool_runner.rules import Delivered, Runner
 from tests.integration.world import World
@@ -68,3 +69,44 @@ async def test_an_end_is_told_to_an_inbox_and_nowhere_else(reply: str, told: int
 
     assert await drive(flow, answer) == Ack()
     assert [op.subject for op in asked if isinstance(op, Tell)] == [reply] * told
+
+
+async def test_an_end_that_others_wrote_over_is_left_to_be_read() -> None:
+    head = Head(phase="running", claim=1, owner="e")
+    call = Call(
+        v=1, task="t", root="t", first=1, last=2, n=1, head=head, step="text", tool="text", arguments={},
+        reply="_INBOX_executor.a.b.told",
+    )  # fmt: skip
+    runner = Runner(names=Subjects(), writer=Stamp("tool-runner", "r"), worker="r")
+    flow = rules.finish(runner, Delivered(call, 5, 1), View("t", 3, 2, 1, head), StepCompleted(step="text"))
+    asked: list[Op] = []
+    written: list[Entry] = []
+
+    async def answer(op: Op) -> Conflict | tuple[Entry, ...] | None:
+        asked.append(op)
+        if isinstance(op, Append):
+            written.append(Entry(4, op.commit))
+            return Conflict(5)
+        if isinstance(op, ReadAfter):
+            cancel = next_commit(view_of(written[0]), Stamp("router", "r"), (event(CancelRequested(id="c")),))
+            return (written[0], Entry(5, cancel))
+        return None
+
+    assert await drive(flow, answer) == Ack()
+    assert not [op for op in asked if isinstance(op, Tell)]
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (1, 1), (2, 1)])
+async def test_a_call_that_names_no_request_is_not_begun(first: int, last: int) -> None:
+    call = Call(
+        v=1, task="t", root="t", first=first, last=last, n=0, head=Head(), step="text", tool="text", arguments={}
+    )
+    runner = Runner(names=Subjects(), writer=Stamp("tool-runner", "r"), worker="r")
+    asked: list[Op] = []
+
+    async def answer(op: Op) -> tuple[Entry, ...]:
+        asked.append(op)
+        return ()
+
+    assert isinstance(await drive(rules.begin(runner, Delivered(call, 5, 1)), answer), Nak)
+    assert not [op for op in asked if isinstance(op, Append)]

@@ -99,6 +99,7 @@ async def test_a_failure_is_tried_again_by_policy_under_one_key(world: World, id
         (InvalidInput("no use"), 1),
         (ToolFailed("sold out", retryable=False), 1),
         (ToolFailed("closed", retry_after_s=3600.0), 1),
+        (ToolFailed("never", retry_after_s=10**400), 1),
         (ToolFailed("later", retry_after_s=0.02), 2),
         (ToolFailed("again"), 2),
         (Busy(3600.0), 1),
@@ -106,7 +107,7 @@ async def test_a_failure_is_tried_again_by_policy_under_one_key(world: World, id
         (Busy(float("nan")), 2),
         (Busy(-1), 2),
     ],
-    ids=["not retryable", "final", "closed", "later", "again", "an hour", "text", "nan", "negative"],
+    ids=["not retryable", "final", "closed", "never", "later", "again", "an hour", "text", "nan", "negative"],
 )
 async def test_what_an_error_says_of_a_retry_is_heeded(world: World, error: Exception, attempts: int) -> None:
     app = Mesh("shop")

@@ -10,11 +10,12 @@ from msgspec.structs import replace
 
 from mesh.log.check import check_log
 from mesh.log.head import Entry, View, next_commit, view_of
+from mesh.log.journal import WAITING
 from mesh.service import Stamp
 from mesh.testing import assert_invariants
 from schemas.envelope import event
 from schemas.step import StepCompleted, StepRequested, StepStarted, TextAdded
-from schemas.task import CancelRequested, TaskAccepted, TaskCanceled, TaskCompleted, TaskStarted
+from schemas.task import CancelRequested, TaskAccepted, TaskCanceled, TaskCompleted, TaskStarted, TaskSuspended
 
 ACCEPTED = TaskAccepted(agent="a", pool="p", digest="d", sequence=1, at="")
 
@@ -85,6 +86,10 @@ BROKEN: dict[str, tuple[Callable[[Log], object], str]] = {
     "something after the end": (
         lambda log: log.add("executor/w", TaskCompleted()).force("router/r", CancelRequested(id="c")),
         "comes after the end",
+    ),
+    "a wait for nothing": (
+        lambda log: log.add("executor/w", TaskSuspended(reason=WAITING)),
+        "nothing is open that could wake it",
     ),
     "two ends": (
         lambda log: log.add("executor/w", TaskCompleted()).force("router/r", TaskCanceled()),

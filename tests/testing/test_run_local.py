@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from mesh import Agent, Context, Mesh
-from mesh.errors import Nondeterministic
+from mesh.errors import InvalidInput, Nondeterministic
+from mesh.models import Reply
 from mesh.testing import FakeClock, LocalMesh, assert_invariants, run_local
 from tests.testing.shop import add, app, report
 
@@ -72,6 +73,38 @@ async def test_a_log_of_a_mesh_can_be_replayed(local_mesh: Callable[..., LocalMe
         log = await mesh.log("real")
     again = await run_local(report, replay=log)
     assert (again.performed, again.output) == ((), result.output)
+
+
+async def test_the_scripted_models_of_an_app_answer_and_no_other_is_asked() -> None:
+    parrots = Mesh("parrots")
+    script = parrots.scripted_model("parrot", lambda request: Reply(text=request.messages[-1].text))
+    parrot = parrots.model_agent("parrot", model=script)
+    mute = parrots.model_agent("mute", model="openai:gpt-5-mini")
+    told = await run_local(parrot, "hello", app=parrots)
+    assert told.output == "hello"
+    assert told.usage
+    assert (told.usage.requests, told.usage.input_tokens) == (1, 1)
+    refused = await run_local(mute, "hello", app=parrots)
+    assert refused.error
+    assert refused.error.code == "model_not_configured"
+
+
+async def test_a_result_names_what_was_written() -> None:
+    async def writes(ctx: Context) -> None:
+        await ctx.write_artifact("notes.txt", "old")
+        await ctx.write_artifact("notes.txt", "newer")
+
+    result = await run_local(agent(writes))
+    assert [(one.name, one.size, one.media_type) for one in result.artifacts] == [
+        ("notes.txt", 3, "text/plain"),
+        ("notes.txt", 5, "text/plain"),
+    ]
+    assert result.usage is None
+
+
+async def test_a_name_is_no_agent() -> None:
+    with pytest.raises(InvalidInput, match="'desk' is no agent"):
+        await run_local("desk", "hi")  # type: ignore[arg-type]
 
 
 async def test_a_changed_handler_fails_as_an_executor_would_suspend_it() -> None:

@@ -75,3 +75,15 @@ def test_an_app_needs_a_name_that_is_a_subject_token(name: str) -> None:
 def test_an_apps_name_is_its_pool_unless_it_says_otherwise() -> None:
     assert Mesh("shop").pool == "shop"
     assert Mesh("shop", pool="slow").pool == "slow"
+
+
+def test_a_function_that_is_no_tool_of_the_app_is_none_for_its_model(app: Mesh) -> None:
+    with pytest.raises(AppError, match="which is no tool") as caught:
+        app.model_agent("desk", model="scripted:x", tools=[good])  # type: ignore[list-item]
+    assert "@app.tool" in (caught.value.hint or "")
+
+
+def test_a_type_that_cannot_be_described_is_told_what_to_use(app: Mesh) -> None:
+    with pytest.raises(AppError) as caught:
+        app.agent(unreadable)
+    assert "dataclass or a msgspec.Struct" in (caught.value.hint or "")

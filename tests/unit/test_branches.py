@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from mesh import Context, InvalidInput, StepFailed
+from mesh.agents import replay
+from mesh.log import large
 from schemas import error as codes
 from schemas.step import StepCompleted, StepRequested
 from tests.unit.recording import Log, run
@@ -95,3 +98,33 @@ async def test_a_branch_has_a_name_that_can_be_kept(name: str) -> None:
     context, _ = Log().claim()
     with pytest.raises(InvalidInput):
         context.branch(name)
+
+
+async def test_a_branch_that_reads_its_large_result_back_for_long_is_no_divergence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log, real, slow = Log(), large.restore, asyncio.Event()
+    monkeypatch.setattr(replay, "REPLAY_GRACE_S", 0.01)
+
+    async def restore(data: Any, objects: Any) -> Any:
+        if slow.is_set():
+            await asyncio.sleep(0.1)
+        return await real(data, objects)
+
+    monkeypatch.setattr(large, "restore", restore)
+
+    async def two(ctx: Context, again: bool) -> None:
+        async def left() -> None:
+            here = ctx.branch("left")
+            await here.step("big", lambda: 1)
+            await here.step("then", lambda: 2)
+
+        async def right() -> None:
+            await ctx.branch("right").step("new", lambda: 3)
+
+        await asyncio.gather(left(), *([right()] if again else []))
+
+    await run(log, lambda ctx: two(ctx, again=False))
+    slow.set()
+    await run(log, lambda ctx: two(ctx, again=True))
+    assert [one.step for one in log.events if isinstance(one, StepRequested)] == ["left/big", "left/then", "right/new"]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mesh.agents.values import as_recorded, describe, read_input, restore, return_type, schema_of
 from mesh.errors import AppError, InvalidInput, TooLarge
+from schemas.command import MAX_NESTING
 from schemas.object import MAX_VALUE_BYTES
 
 
@@ -173,3 +174,12 @@ def test_an_annotation_that_json_cannot_hold_is_refused_with_its_place() -> None
 def test_an_annotation_is_described_for_people() -> None:
     assert describe(Order) == "Order"
     assert "list[int]" in describe(list[int] | None)
+
+
+def test_what_is_nested_too_deep_for_a_reader_is_not_recorded() -> None:
+    value: Any = 1
+    for _ in range(MAX_NESTING):
+        value = [value]
+    assert as_recorded(value, Any, "it") == value
+    with pytest.raises(InvalidInput, match="nested deeper than 64 levels"):
+        as_recorded([value], Any, "it")
