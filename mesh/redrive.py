@@ -29,6 +29,7 @@ from schemas.task import TaskAccepted
 PAGE: Final = 50
 # What the broker set, or what was an order to it, and is none any more.
 _OF_THE_BROKER: Final = "nats-"
+COMMANDS: Final = ("submit", "run", "call", "signal", "ended", "fired")
 _decode = msgspec.json.Decoder(DeadLetter).decode
 
 
@@ -129,8 +130,8 @@ class DeadLetters:
     async def _publish(self, letter: Letter) -> Redriven:
         subject = letter.letter.subject
         _check_whole(letter)
-        if not subject.startswith(f"{self._names.prefix}."):
-            raise InvalidInput(f"dead letter {letter.number} does not say what it is about")
+        if not subject.startswith(tuple(f"{self._names.prefix}.{kind}." for kind in COMMANDS)):
+            raise InvalidInput(f"dead letter {letter.number} does not say which command it is about")
         kept = letter.letter.headers or {}
         headers = {name: value for name, value in kept.items() if not name.lower().startswith(_OF_THE_BROKER)}
         headers["Nats-Msg-Id"] = f"redrive:{letter.number}"

@@ -187,9 +187,10 @@ class Admin:
             if not answer.state.subjects or len(found) >= answer.total:
                 return found
 
-    async def purge(self, stream: str, subject: str) -> None:
-        """Remove all messages of a subject."""
-        await self._api.require(f"STREAM.PURGE.{stream}", {"filter": subject}, dict[str, Any])
+    async def purge(self, stream: str, subject: str, upto: int | None) -> None:
+        """Remove all messages of a subject, or those up to a sequence."""
+        which: dict[str, Any] = {"filter": subject} if upto is None else {"filter": subject, "seq": upto + 1}
+        await self._api.require(f"STREAM.PURGE.{stream}", which, dict[str, Any])
 
     async def delete(self, stream: str, seq: int) -> bool:
         """Remove one message; False if it was gone."""

@@ -386,9 +386,9 @@ class Bus:
         """How many messages each matching subject has."""
         return await self._admin.counts(stream, subject_filter)
 
-    async def purge(self, stream: str, subject: str) -> None:
-        """Remove all messages of a subject."""
-        await self._admin.purge(stream, subject)
+    async def purge(self, stream: str, subject: str, *, upto: int | None = None) -> None:
+        """Remove all messages of a subject, or those up to a sequence."""
+        await self._admin.purge(stream, subject, upto)
 
     async def delete(self, stream: str, seq: int) -> bool:
         """Remove one message; False if it was gone."""

@@ -258,10 +258,12 @@ class Link:
                 return
             self._up.set()
             _log.info("connected again", extra={"link": self.name})
-            for inlet in tuple(self._inlets):
-                inlet.report_gap()
-            for callback in self._on_back:
-                callback()
+            for callback in (*[inlet.report_gap for inlet in tuple(self._inlets)], *self._on_back):
+                try:
+                    callback()
+                except (RuntimeError, ValueError, LookupError) as error:
+                    # What is told of the loss may be closing; the next loss must be seen all the same.
+                    _log.error("a reconnect was not taken notice of: %r", error, extra={"link": self.name})
 
     def _is_closed(self) -> bool:
         return self._closed

@@ -126,11 +126,12 @@ class Driver:
         return entry_of(message) if message else None
 
     async def _read_first(self, op: ops.ReadFirst) -> Entry | None:
+        subject = self.names.task(op.task)
         message = await self._again(lambda: self.bus.get(self.names.tasks, op.first))
-        if message is None:  # a replica that lags behind does not have it yet
-            subject = self.names.task(op.task)
-            found = await self._again(lambda: self.bus.read(self.names.tasks, subject, first=op.first, leader=True))
-            message = found[0] if found and found[0].seq == op.first else None
+        if message is None or message.subject != subject:
+            # A replica that lags behind does not have it yet; a log that was restored names a sequence of another mesh.
+            found = await self._again(lambda: self.bus.read(self.names.tasks, subject, first=1, leader=True))
+            message = found[0] if found else None
         return entry_of(message) if message else None
 
     async def _read_after(self, op: ops.ReadAfter) -> tuple[Entry, ...]:

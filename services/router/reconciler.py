@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from mesh.bus import Bus
-from mesh.errors import MeshError
+from mesh.errors import MeshError, NewerLog, TooLarge
 from mesh.log.driver import Driver, entry_of
 from mesh.log.head import View, view_of
 from mesh.log.ops import Flow
@@ -81,8 +81,8 @@ class Reconciler:
     async def _mend(self, task: str, flow: Flow[None]) -> None:
         try:
             await self._driver.drive(flow)
-        except (ValueError, LookupError, AttributeError) as error:
-            # A log that somebody else wrote into; it must not keep the others from being mended.
+        except (ValueError, LookupError, AttributeError, NewerLog, TooLarge) as error:
+            # A log that somebody else or a later version wrote; it must not keep the others from being mended.
             log.error("a log cannot be followed", task=task, error=repr(error))
 
     async def _open(self) -> dict[str, View]:

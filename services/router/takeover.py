@@ -106,15 +106,16 @@ class Takeover:
                     group.create_task(self._hand_on(worker, reply))
 
     async def _hand_on(self, worker: str, reply: str) -> None:
-        bus, held = self._driver.bus, parse_ack(reply)
-        lost = Lost(worker, held.stream_seq, held.delivered)
+        bus = self._driver.bus
         try:
+            held = parse_ack(reply)
+            lost = Lost(worker, held.stream_seq, held.delivered)
             message = await bus.get(self._router.names.runs, lost.seq)
             if message is not None and await self._driver.drive(self._flow(message, lost)):
                 await bus.send(reply, NAK)
                 log.info("handed on", subject=message.subject, seq=lost.seq, worker=worker)
-        except (MeshError, *dead_letters.UNREADABLE) as error:
-            log.warning("not handed on", seq=lost.seq, worker=worker, error=str(error))
+        except (MeshError, ValueError, LookupError, *dead_letters.UNREADABLE) as error:
+            log.warning("not handed on", reply=reply, worker=worker, error=repr(error))
 
     def _flow(self, message: StoredMessage, lost: Lost) -> Flow[bool]:
         if message.subject.startswith(f"{self._router.names.prefix}.call."):

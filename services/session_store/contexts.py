@@ -15,9 +15,9 @@ ENDED = "ended"
 
 
 class Belongings(Struct, frozen=True):
-    """What belongs to a conversation: its tasks, and those that still need their logs."""
+    """What belongs to a conversation: its tasks and where their logs end, and those that still need the logs."""
 
-    tasks: tuple[str, ...] = ()
+    tasks: dict[str, int] = {}
     needed_by: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
 
@@ -64,7 +64,9 @@ def belongings(connection: Connection, context_id: str, owner: str | None) -> Be
     mine = and_(tasks.c.view == view.number, tasks.c.context_id == context_id)
     if owner is not None:
         mine = and_(mine, tasks.c.owner == owner)
-    found = list(connection.execute(select(tasks.c.id, tasks.c.owner).where(mine).order_by(tasks.c.first)))
+    found = list(
+        connection.execute(select(tasks.c.id, tasks.c.owner, tasks.c.sequence).where(mine).order_by(tasks.c.first))
+    )
     other = tasks.alias("other")
     tree = exists().where(mine, tasks.c.root == other.c.root)
     forked = exists().where(mine, forks.c.view == view.number, forks.c.task == other.c.id, forks.c.origin == tasks.c.id)
@@ -72,5 +74,7 @@ def belongings(connection: Connection, context_id: str, owner: str | None) -> Be
     foreign = and_(forked, other.c.context_id != context_id)
     needing = select(other.c.id).where(other.c.view == view.number, or_(open_tree, foreign)).order_by(other.c.first)
     return Belongings(
-        tuple(row.id for row in found), tuple(connection.scalars(needing)), tuple(sorted({row.owner for row in found}))
+        {row.id: row.sequence for row in found},
+        tuple(connection.scalars(needing)),
+        tuple(sorted({row.owner for row in found})),
     )

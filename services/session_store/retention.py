@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -55,7 +56,7 @@ class Retention:
     async def go_round(self) -> int:
         """Purges what is due now; answers how many logs that was."""
         purged = 0
-        if not await self._current():
+        if not await self.current():
             return purged
         before = rfc3339(self._clock.now() - self._keep_s) if self._keep_s > 0 else ""
         while due := await self._database.read(due_for_purge, before, MAX_AT_ONCE):
@@ -65,13 +66,17 @@ class Retention:
         await self._remove_orphans()
         return purged
 
-    async def purge(self, ids: list[str]) -> None:
-        """Purges these logs, whatever needs them; the objects that only they refer to leave with a later round."""
-        for task in ids:
-            await self._bus.purge(self._names.tasks, self._names.task(task))
-        await self._database.write(forget, ids, self._clock.now())
+    async def purge(self, logs: Mapping[str, int]) -> None:
+        """Purges these logs up to these sequences, whatever needs them.
 
-    async def _current(self) -> bool:
+        An id whose log another store has purged may be in use again: what was written since stays. The objects that
+        only these logs refer to leave with a later round.
+        """
+        for task, sequence in logs.items():
+            await self._bus.purge(self._names.tasks, self._names.task(task), upto=sequence)
+        await self._database.write(forget, logs, self._clock.now())
+
+    async def current(self) -> bool:
         """Whether the view shows all that the stream held a moment ago: what is missing may be what needs a log."""
         last = await self._bus.last_sequence(self._names.tasks)
         if not await self._keeper.check():
@@ -85,11 +90,11 @@ class Retention:
                 await self._database.write(drop_orphan, digest)
 
 
-def due_for_purge(connection: Connection, before: str, limit: int) -> list[str]:
-    """Tasks that ended before that time, and that no context, no tree and no fork needs."""
+def due_for_purge(connection: Connection, before: str, limit: int) -> dict[str, int]:
+    """Tasks that ended before that time, and that no context, no tree and no fork needs; and where their logs end."""
     view = views.current(connection)
     if view is None:
-        return []
+        return {}
     other, mine = tasks.alias("other"), tasks.c.view == view.number
     same_context = exists().where(
         other.c.view == view.number, other.c.context_id == tasks.c.context_id,
@@ -98,15 +103,21 @@ def due_for_purge(connection: Connection, before: str, limit: int) -> list[str]:
     same_tree = exists().where(other.c.view == view.number, other.c.root == tasks.c.root, other.c.phase != ENDED)
     forked = exists().where(forks.c.view == view.number, forks.c.origin == tasks.c.id)
     ended = and_(mine, tasks.c.phase == ENDED, tasks.c.status_at < before)
-    query = select(tasks.c.id).where(ended, ~same_context, ~same_tree, ~forked).order_by(tasks.c.status_at)
-    return list(connection.scalars(query.limit(limit)))
+    query = select(tasks.c.id, tasks.c.sequence).where(ended, ~same_context, ~same_tree, ~forked)
+    rows = connection.execute(query.order_by(tasks.c.status_at).limit(limit))
+    return {row.id: row.sequence for row in rows}
 
 
-def forget(connection: Connection, ids: list[str], now: float) -> None:
-    """Removes tasks from the current view; the objects they referred to may have lost their last log."""
+def forget(connection: Connection, logs: Mapping[str, int], now: float) -> None:
+    """Removes tasks whose logs still end there from the current view.
+
+    The objects that they referred to may have lost their last log.
+    """
     view = views.current(connection)
     if view is None:
         return
+    known_here = select(tasks.c.id, tasks.c.sequence).where(tasks.c.view == view.number, tasks.c.id.in_(logs))
+    ids = [row.id for row in connection.execute(known_here) if row.sequence == logs[row.id]]
     mine = select(objects.c.digest).where(objects.c.view == view.number, objects.c.task.in_(ids)).distinct()
     known = select(orphans.c.digest)
     left = list(connection.scalars(mine.where(objects.c.digest.not_in(known))))

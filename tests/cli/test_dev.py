@@ -25,7 +25,7 @@ def test_the_banner_names_url_app_and_agents_and_a_command_to_try(dev: Command, 
     assert f"mesh is ready at {record.url}" in dev.err
     for words in (
         "app    zoo ",
-        "agents boom, facts, files, logs, slow, story, stubborn, wait",
+        "agents boom, facts, files, logs, offers, slow, story, stubborn, wait",
         "try    mesh run story",
     ):
         assert words in dev.err

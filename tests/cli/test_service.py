@@ -39,7 +39,11 @@ async def test_services_wait_for_a_broker_and_say_so(start: Start, broker: Embed
         doctor = start("doctor", "--server", url, "--json")
         assert doctor.code() == 1
         wrong = [one for one in map(json.loads, doctor.out.splitlines()) if one["state"] == "problem"]
-        assert [(one["what"], one["message"].partition(":")[0]) for one in wrong] == [("app", "zoo")]
+        # Its tool runner was never started, and its executor has left.
+        assert [(one["what"], one["message"].replace(":", " of").partition(" of")[0]) for one in wrong] == [
+            ("pools", "consumer call_zoo"),
+            ("app", "zoo"),
+        ]
         show = start("show", task, "--server", url)
         assert show.code() == 0
         assert "it waits: no worker serves pool zoo" in show.out
