@@ -25,7 +25,7 @@ _NO_KEY: Final = "none"
 _FORM: Final = "write provider:model, as openai:gpt-5-mini"
 _URL_PARAMETERS: Final = ("base_url", "api_base", "azure_endpoint")
 _VARIABLE: Final = re.compile(r"`([A-Z][A-Z0-9_]{2,})`")
-_OUR_EXTRAS: Final = frozenset({"anthropic", "google"})
+_OUR_EXTRAS: Final = frozenset({"anthropic", "bedrock", "cohere", "google", "groq", "huggingface", "mistral", "xai"})
 _EXTRA: Final = re.compile(r"pydantic-ai-slim\[([\w-]+)\]")
 
 
