@@ -87,6 +87,9 @@ class StepFailed(Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt: int = 1
 
 
+Result = StepCompleted | StepFailed
+
+
 class TextAdded(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A piece of text that a handler streamed, from `offset` (characters) on.
 

@@ -15,14 +15,14 @@ from mesh.agents.tool_context import ToolContext
 from mesh.agents.tools import Tool, ToolPolicy
 from mesh.agents.values import as_recorded
 from mesh.errors import InvalidInput, MeshError, TooLarge
+from mesh.log.steps import unknown_outcome
 from schemas import error as codes
 from schemas.error import Error
-from schemas.step import StepCompleted, StepFailed
+from schemas.step import Result, StepCompleted, StepFailed
 
 STUBBORN_S: Final = 5.0
 MAX_BACKOFF_S: Final = 60.0
 MAX_DOUBLINGS: Final = 30
-Result = StepCompleted | StepFailed
 
 
 class Made(Struct, frozen=True):
@@ -125,12 +125,9 @@ class Attempt:
         if self._tool.policy.idempotent:
             message = f"tool '{self._tool.name}' was stopped before it came to a result"
             return self._failed(Error(code=codes.TOOL_FAILED, message=message), cut=True)
-        error = Error(
-            code=codes.TOOL_OUTCOME_UNKNOWN,
-            message=f"tool '{self._tool.name}' was cut off before it came to a result",
-            hint="it is declared idempotent=False, so it is not repeated: find out what happened and decide",
+        return self._failed(
+            unknown_outcome(f"tool '{self._tool.name}' was cut off before it came to a result"), cut=True
         )
-        return self._failed(error, cut=True)
 
     def _timed_out(self) -> Made:
         """A tool that must not be repeated may have had its effect: its policy's further attempts do not apply."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from mesh.bus.answers import ApiError, ErrorOnly, failure
 from mesh.bus.connection import Msg
 from mesh.bus.inbox import Inbox
-from mesh.errors import BusUnavailable
+from mesh.errors import BusUnavailable, MeshError
 
 T = TypeVar("T")
 _UNAVAILABLE = 503
@@ -61,6 +62,11 @@ class Api:
         if isinstance(result, ApiError):
             raise failure(f"$JS.API.{subject}", result)
         return result
+
+    async def drop_consumer(self, stream: str, name: str) -> None:
+        """Delete a short-lived consumer; the broker forgets it by itself after some seconds if this cannot be sent."""
+        with suppress(MeshError):
+            await self.call(f"CONSUMER.DELETE.{stream}.{name}", None, dict[str, Any])
 
     async def _ask(self, subject: str, data: bytes, patience_s: float | None) -> Msg:
         if patience_s is None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from contextlib import suppress
-from typing import Any
 
 from msgspec import Struct
 
@@ -98,8 +96,7 @@ class Follow:
             await puller.aclose()
         consumer, self._consumer = self._consumer, ""
         if consumer:
-            with suppress(MeshError):
-                await self._api.call(f"CONSUMER.DELETE.{self._stream}.{consumer}", None, dict[str, Any])
+            await self._api.drop_consumer(self._stream, consumer)
 
     async def next(self) -> Followed:
         """What has come since the last call; waits until something has."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,7 +15,7 @@ from msgspec import Struct
 
 from mesh.bus.api import Api
 from mesh.bus.connection import Link, Msg
-from mesh.errors import BusUnavailable, MeshError
+from mesh.errors import BusUnavailable
 
 _BATCH = 5_000
 _IDLE_S = 10.0
@@ -91,9 +90,7 @@ class Scan:
                     for one in batch:
                         yield one
         finally:
-            # The broker forgets it by itself after some seconds, if this cannot be sent.
-            with suppress(MeshError):
-                await self._api.call(f"CONSUMER.DELETE.{stream}.{created.name}", None, dict[str, Any])
+            await self._api.drop_consumer(stream, created.name)
 
     def _next_inbox(self) -> str:
         self._count += 1

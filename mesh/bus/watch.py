@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from msgspec import Struct
 
@@ -123,8 +122,7 @@ class Watch:
             await puller.aclose()
         consumer, self._consumer = self._consumer, ""
         if consumer:
-            with suppress(MeshError):
-                await self._api.call(f"CONSUMER.DELETE.{self._stream}.{consumer}", None, dict[str, Any])
+            await self._api.drop_consumer(self._stream, consumer)
 
     def _take(self, delivery: Delivery) -> None:
         if self._puller is not None:

@@ -18,13 +18,14 @@ from mesh.bus import Bus, StoredMessage
 from mesh.bus import Conflict as BusConflict
 from mesh.clock import BrokerClock, Clock, SystemClock
 from mesh.errors import BusUnavailable, StorageFull, TooLarge
-from mesh.log import ops
+from mesh.log import dead_letters, ops
 from mesh.log.head import Entry
 from mesh.log.large import spill, spill_commit
 from mesh.log.objects import MeshObjects
 from mesh.log.ops import Flow, T, drive
 from mesh.subjects import Subjects
 from schemas import envelope, worker
+from schemas.error import Error
 from schemas.instant import rfc3339
 from schemas.object import LARGE_BYTES
 from schemas.worker import WorkerAnswer, WorkerRequest
@@ -85,6 +86,12 @@ class Driver:
     async def answer(self, op: ops.Op) -> Any:
         """The answer to one operation of the log; an owner's own (commit, lease, effect) are not its."""
         return await self._answers[type(op)](op)
+
+    async def bury(self, kind: str, task: str, error: Error, delivery: dead_letters.Received) -> ops.Ack:
+        """Puts a delivery into the dead letters, with the reason; it may be acknowledged then."""
+        log.warning("dead letter", kind=kind, task=task, error=error.message, subject=delivery.subject)
+        await self.answer(ops.Publish((dead_letters.letter(self.names, kind, task, error, delivery),)))
+        return ops.Ack()
 
     async def _append(self, op: ops.Append) -> ops.Stored | ops.Conflict | ops.Unknown:
         subject, body = self.names.task(op.commit.task), envelope.encode(op.commit)

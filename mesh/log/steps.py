@@ -37,7 +37,8 @@ def perform_step(journal: Journal, wanted: Step) -> Flow[StepCompleted | StepFai
     begun = journal.starts.get(wanted.key, 0)
     outcome: StepCompleted | StepFailed
     if begun and not wanted.idempotent:
-        outcome = StepFailed(step=wanted.key, attempt=begun, error=_unknown(wanted))
+        lost = f"step '{wanted.key}' was begun by a worker that died before its result was recorded"
+        outcome = StepFailed(step=wanted.key, attempt=begun, error=unknown_outcome(lost))
         yield Commits((event(outcome),))
         return outcome
     attempt = begun + 1
@@ -75,9 +76,15 @@ def _request(wanted: Step) -> Event:
     )
 
 
-def _unknown(wanted: Step) -> Error:
+def unknown_outcome(what: str) -> Error:
+    """Of something that was begun, must not be repeated, and has no result; `what` says of which and why."""
     return Error(
         code=codes.TOOL_OUTCOME_UNKNOWN,
-        message=f"step '{wanted.key}' was begun by a worker that died before its result was recorded",
+        message=what,
         hint="it is declared idempotent=False, so it is not repeated: find out what happened and decide",
     )
+
+
+def lost_with_runner(tool: str) -> Error:
+    """A tool's start without a result."""
+    return unknown_outcome(f"tool '{tool}' was begun by a runner that died before its result was recorded")

@@ -8,8 +8,6 @@ from typing import Any
 from mesh.agents.attempts import Attempt, Made
 from mesh.agents.guard import Threads
 from mesh.agents.tools import Tool
-from schemas import error as codes
-from schemas.error import Error
 from schemas.step import StepProgress, StepRequested
 
 
@@ -35,12 +33,3 @@ class LocalCalls:
             self.tools(request.name), task=task, step=request.step, number=number, lost=lost, timeout_s=timeout_s
         )
         return await attempt.make(request.input or {}, attempt.context(progress, self._secrets), self._threads)
-
-
-def unknown_outcome(request: StepRequested) -> Error:
-    """What a runner records of a start without a result, of a tool that must not be repeated."""
-    return Error(
-        code=codes.TOOL_OUTCOME_UNKNOWN,
-        message=f"tool '{request.name}' was begun by a runner that died before its result was recorded",
-        hint="it is declared idempotent=False, so it is not repeated: find out what happened and decide",
-    )

@@ -20,11 +20,11 @@ from mesh.clock import Clock, SystemClock
 from mesh.errors import InvalidInput, Nondeterministic, TooLarge
 from mesh.log.head import EXECUTOR, ROUTER, TOOL_RUNNER, Entry, View, next_commit
 from mesh.log.journal import Journal
-from mesh.log.steps import Step
+from mesh.log.steps import Step, lost_with_runner
 from mesh.models.api import Model
 from mesh.models.resolve import Scripts
 from mesh.service import Stamp
-from mesh.testing.local_calls import LocalCalls, unknown_outcome
+from mesh.testing.local_calls import LocalCalls
 from mesh.testing.objects import MemoryObjects
 from schemas.command import DEFAULT_OWNER
 from schemas.envelope import Event, event
@@ -128,7 +128,7 @@ class LocalRecorder:
         request, begun = known.requested[step], known.starts.get(step, 0)
         lost = begun
         if begun and not request.idempotent:
-            return self._end(StepFailed(step=step, attempt=begun, error=unknown_outcome(request)))
+            return self._end(StepFailed(step=step, attempt=begun, error=lost_with_runner(request.name)))
         while True:
             begun += 1
             self.append(TOOL_RUNNER, (event(StepStarted(step=step, attempt=begun, by=TASK, cover=1, delivery=1)),))

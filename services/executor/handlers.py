@@ -13,7 +13,7 @@ from mesh.log import dead_letters
 from mesh.log.claim import Claimant, Claimed, claim, decline
 from mesh.log.driver import Driver
 from mesh.log.head import Entry, Writer
-from mesh.log.ops import Ack, Drop, Message, Nak, Publish, Verdict
+from mesh.log.ops import Drop, Message, Nak, Publish, Verdict
 from mesh.registry import FreshRegistry
 from mesh.settings import Settings
 from mesh.worker import Held
@@ -145,9 +145,5 @@ class Handlers:
         await self._driver.answer(Publish((Message(subject=self._driver.names.fired(order.task), body=due),)))
 
     async def _bury(self, held: Held, why: str) -> Verdict:
-        log.warning("dead letter", kind=dead_letters.INVALID_RUN, error=why, subject=held.delivery.subject)
         error = Error(code=codes.INVALID_INPUT, message=why)
-        names = self._driver.names
-        letter = dead_letters.letter(names, dead_letters.INVALID_RUN, dead_letters.NO_TASK, error, held.delivery)
-        await self._driver.answer(Publish((letter,)))
-        return Ack()
+        return await self._driver.bury(dead_letters.INVALID_RUN, dead_letters.NO_TASK, error, held.delivery)

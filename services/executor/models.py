@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from mesh.agents.app import Mesh
-from mesh.agents.model_step import ModelAccess
+from mesh.agents.model_step import Definitions, ModelAccess
 from mesh.log.large import Objects
 from mesh.models import Model, Models, Retrying
 
@@ -49,7 +49,7 @@ class AppModels:
         await self._own.aclose()
 
 
-async def keep_definitions(app: Mesh, objects: Objects) -> dict[str, str]:
+async def keep_definitions(app: Mesh, definitions: Definitions, objects: Objects) -> dict[str, str]:
     """Keeps the definition of each model agent of an app; their digests by the agents' names."""
     agents = {agent.name: agent.model_agent for agent in app.agents.values() if agent.model_agent}
-    return {name: (await objects.put(agent.definition())).digest for name, agent in agents.items()}
+    return {name: await definitions.keep(agent.definition(), objects.put) for name, agent in agents.items()}

@@ -42,9 +42,10 @@ class ExecutorService:
             await bus.ensure_consumer(consumer)
             await register(bus, names.agents, self._app, config.version)
             driver = Driver(bus, names, on_storage=self._crew.pause, patience_s=settings.patience_s)
+            digests = await keep_definitions(self._app, models.access.definitions, driver.objects)
             served = Served(
                 self._app, config.version, config.secrets, self._threads, config.observer,
-                models.access, await keep_definitions(self._app, driver.objects), f"{bus.new_inbox()}.told",
+                models.access, digests, f"{bus.new_inbox()}.told",
             )  # fmt: skip
             handlers = Handlers(driver, Stamp("executor", self.name), served, settings, self.name)
             self._handlers = handlers

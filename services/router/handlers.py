@@ -10,7 +10,7 @@ from mesh.bus import Delivery
 from mesh.errors import TooLarge
 from mesh.log import dead_letters
 from mesh.log.driver import Driver
-from mesh.log.ops import Ack, Nak, Publish, Verdict
+from mesh.log.ops import Ack, Nak, Verdict
 from mesh.settings import Settings
 from mesh.subjects import is_inbox, root_of
 from mesh.worker import Held
@@ -52,10 +52,10 @@ class Handlers:
         agent = delivery.subject.split(".", 2)[2]
         if not is_name(agent):
             error = Error(code=codes.UNKNOWN_AGENT, message=f"'{agent}' is no name an agent can have")
-            return await self._bury(dead_letters.INVALID_SUBJECT, dead_letters.NO_TASK, error, delivery)
+            return await self._driver.bury(dead_letters.INVALID_SUBJECT, dead_letters.NO_TASK, error, delivery)
         if await self._too_old(delivery):
             error = _expired(self._settings.keep_s)
-            return await self._bury(dead_letters.EXPIRED, dead_letters.NO_TASK, error, delivery)
+            return await self._driver.bury(dead_letters.EXPIRED, dead_letters.NO_TASK, error, delivery)
         read = parse_submit(agent, delivery.data)
         task = _task_id(read) or derived_id(delivery.at_ms, self._stream_created, delivery.seq)
         crowded = self._registry.waiting >= self._settings.router_slots // MAX_WAITING_SHARE
@@ -84,7 +84,7 @@ class Handlers:
         task = rest[0] if len(rest) == 1 else ""
         if not is_task_id(task) or root != root_of(task):
             error = Error(code=codes.INVALID_INPUT, message="this subject does not end in <root>.<task>")
-            return await self._bury(dead_letters.INVALID_SUBJECT, dead_letters.NO_TASK, error, held.delivery)
+            return await self._driver.bury(dead_letters.INVALID_SUBJECT, dead_letters.NO_TASK, error, held.delivery)
         try:
             if kind == "signal":
                 return await self._signal(task, held.delivery)
@@ -97,7 +97,7 @@ class Handlers:
                 return await self._driver.drive(rules.fired(self._router, due))
         except (*dead_letters.UNREADABLE, LookupError) as error:
             wrong = Error(code=codes.INVALID_INPUT, message=f"this {kind} cannot be followed: {error}")
-            return await self._bury(_INVALID[kind], task, wrong, held.delivery)
+            return await self._driver.bury(_INVALID[kind], task, wrong, held.delivery)
         return Ack()
 
     async def _signal(self, task: str, delivery: Delivery) -> Verdict:
@@ -107,7 +107,7 @@ class Handlers:
         except TooLarge as error:
             answer = Answer(task=task, outcome="refused", error=error.to_error())
         if answer.error is not None:
-            await self._bury(dead_letters.REFUSED_SIGNAL, task, answer.error, delivery)
+            await self._driver.bury(dead_letters.REFUSED_SIGNAL, task, answer.error, delivery)
         if is_inbox(request.reply):
             await self._driver.bus.send(request.reply, msgspec.json.encode(answer))
         log.info("signal", task=task, kind=request.kind, outcome=answer.outcome)
@@ -141,12 +141,6 @@ class Handlers:
             context_id=submit.context_id, owner=submit.owner, deadline_s=submit.deadline_s, metadata=submit.metadata,
             unknown=read.unknown,
         )  # fmt: skip
-
-    async def _bury(self, kind: str, task: str, error: Error, delivery: Delivery) -> Verdict:
-        log.warning("dead letter", kind=kind, task=task, error=error.message, subject=delivery.subject)
-        message = dead_letters.letter(self._router.names, kind, task, error, delivery)
-        await self._driver.answer(Publish((message,)))
-        return Ack()
 
 
 def _expired(keep_s: float) -> Error:

@@ -11,7 +11,7 @@ import structlog
 from msgspec import Struct
 
 from mesh.agents.app import Mesh
-from mesh.agents.attempts import Attempt, Made, Result
+from mesh.agents.attempts import Attempt, Made
 from mesh.agents.guard import Threads
 from mesh.agents.tools import Tool
 from mesh.bus import LiveMessage
@@ -20,7 +20,7 @@ from mesh.log import dead_letters
 from mesh.log.driver import Driver, entry_of
 from mesh.log.head import View, Writer, view_of
 from mesh.log.large import restore
-from mesh.log.ops import Ack, Drop, Nak, Publish, Verdict
+from mesh.log.ops import Drop, Nak, Verdict
 from mesh.registry import FreshRegistry
 from mesh.service import ServiceConfig
 from mesh.worker import Held
@@ -31,7 +31,7 @@ from schemas.envelope import VERSION
 from schemas.error import Error
 from schemas.ids import is_task_id
 from schemas.signal import Broadcast
-from schemas.step import StepFailed
+from schemas.step import Result, StepFailed
 from services.tool_runner import rules
 from services.tool_runner.progress import Progress
 from services.tool_runner.rules import Begun, Delivered, Runner
@@ -237,13 +237,8 @@ class Handlers:
         return begun is not None and await self._driver.drive(rules.went_on(running.job, begun))
 
     async def _bury(self, held: Held, why: str) -> Verdict:
-        log.warning("dead letter", kind=dead_letters.INVALID_CALL, error=why)
         error = Error(code=codes.INVALID_INPUT, message=why)
-        letter = dead_letters.letter(
-            self._driver.names, dead_letters.INVALID_CALL, dead_letters.NO_TASK, error, held.delivery
-        )
-        await self._driver.answer(Publish((letter,)))
-        return Ack()
+        return await self._driver.bury(dead_letters.INVALID_CALL, dead_letters.NO_TASK, error, held.delivery)
 
 
 def _no_tool(app: Mesh, name: str) -> Error:

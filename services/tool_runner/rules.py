@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 from mesh.log.append import Appended, append, tell_end, wake_message
 from mesh.log.head import Entry, View, Writer, view_of
 from mesh.log.ops import Ack, Drop, Flow, Holds, Nak, Publish, ReadAfter, Tell, Verdict
+from mesh.log.steps import lost_with_runner
 from mesh.subjects import Subjects, is_inbox
 from schemas import error as codes
 from schemas.command import Call
@@ -21,11 +22,10 @@ from schemas.envelope import encode, event
 from schemas.error import Error
 from schemas.object import LARGE_BYTES
 from schemas.signal import Told
-from schemas.step import StepCompleted, StepFailed, StepProgress, StepRequested, StepStarted
+from schemas.step import Result, StepCompleted, StepFailed, StepProgress, StepRequested, StepStarted
 
 NO_LOG_DELAY_S: Final = 1.0
 MAX_TELLS: Final = 3
-Result = StepCompleted | StepFailed
 
 
 class Runner(Struct, frozen=True, kw_only=True):
@@ -169,7 +169,7 @@ def _settled(runner: Runner, job: Delivered, view: View, progress: _Progress, re
         if started.by and (yield Holds(started.by, started.cover, started.delivery)):
             return Drop()  # its runner is at it, and its ticks keep this delivery too
         if progress.requested is not None and not progress.requested.idempotent:
-            failed = unknown_outcome(job.call)
+            failed = lost_with_runner(job.call.tool)
         elif progress.lost(job) >= runner.max_starts:
             failed = _exhausted(job.call, progress.lost(job))
     if failed is None and view.head.cancel:
@@ -217,15 +217,6 @@ def _progress(entries: Iterable[Entry], step: str) -> _Progress:
 
 def _failed(job: Delivered, attempt: int, error: Error) -> StepFailed:
     return StepFailed(step=job.call.step, attempt=max(1, attempt), error=error)
-
-
-def unknown_outcome(call: Call) -> Error:
-    """A start without a result, of a tool that must not be repeated."""
-    return Error(
-        code=codes.TOOL_OUTCOME_UNKNOWN,
-        message=f"tool '{call.tool}' was begun by a runner that died before its result was recorded",
-        hint="it is declared idempotent=False, so it is not repeated: find out what happened and decide",
-    )
 
 
 def _canceled() -> Error:
