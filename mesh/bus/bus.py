@@ -271,15 +271,18 @@ class Bus:
         puller = Puller(link, verbs, subject, handler, slots=slots, on_gone=on_gone)
         return await self._own(puller)
 
-    async def follow(self, stream: str, *, after: int) -> Follow:
-        """Every message of a stream after a sequence, in order and once; `next` tells what has come.
+    async def follow(self, stream: str, *, after: int, covered: int = 0) -> Follow:
+        """Every message of a stream after a message, in order and once; `next` tells what has come.
+
+        `covered` is up to where the caller has been told before; no message should stand between.
 
         Raises:
             BusUnavailable: the broker is out of reach.
             MeshError: there is no such stream.
         """
         link = await self._control.get()
-        return await self._own(Follow(link, self._api, Verbs(link, self._inbox, None), stream, after))
+        verbs = Verbs(link, self._inbox, None)
+        return await self._own(Follow(link, self._api, verbs, self._reader, stream, after=after, covered=covered))
 
     async def watch(self, bucket: str, on_entry: OnEntry) -> Subscription:
         """Call with every entry of a bucket, then with every change.
