@@ -15,7 +15,16 @@ from mesh.bus.delivery import Delivery, Verbs
 from mesh.bus.follow import Follow
 from mesh.bus.inbox import Inbox
 from mesh.bus.live import listen, live_message
-from mesh.bus.messages import Conflict, ConsumerState, LiveMessage, Observer, StoredMessage, StreamState, Subscription
+from mesh.bus.messages import (
+    Conflict,
+    ConsumerState,
+    LiveMessage,
+    Observer,
+    StoredMessage,
+    StreamFacts,
+    StreamState,
+    Subscription,
+)
 from mesh.bus.objects import ObjectStores, StoredObject
 from mesh.bus.publish import Publisher
 from mesh.bus.pull import Puller
@@ -367,7 +376,11 @@ class Bus:
 
     async def stream_created(self, stream: str) -> str:
         """When a stream was created, as the broker prints it."""
-        return await self._admin.created(stream)
+        return (await self._admin.facts(stream)).created
+
+    async def stream_facts(self, stream: str) -> StreamFacts:
+        """When it was created, its newest sequence, its replicas, by one answer of the broker."""
+        return await self._admin.facts(stream)
 
     async def stream_states(self, definitions: Definitions) -> dict[str, StreamState]:
         """How the streams and buckets of a mesh stand, by name, as far as they are there."""
@@ -383,7 +396,7 @@ class Bus:
 
     async def last_sequence(self, stream: str) -> int:
         """The sequence of the newest message that a stream has taken, whether it is still there or not."""
-        return await self._admin.last_sequence(stream)
+        return (await self._admin.facts(stream)).last_seq
 
     async def counts(self, stream: str, subject_filter: str) -> dict[str, int]:
         """How many messages each matching subject has."""
