@@ -27,6 +27,7 @@ MAX_AT_ONCE: Final = 500
 SHORTEST_S: Final = 0.2
 LONGEST_S: Final = 60.0
 SHOWN_S: Final = 10.0
+CURRENT_S: Final = 1.0
 MAX_PRUNED: Final = 20
 ENDED: Final = "ended"
 log = structlog.get_logger("mesh.session_store")
@@ -124,10 +125,7 @@ class Retention:
     async def current(self) -> bool:
         """Whether the view shows all that the stream held a moment ago: what is missing may be what needs a log."""
         last = await self._bus.last_sequence(self._names.tasks)
-        if not await self._keeper.check():
-            return False
-        view = await self._database.read(views.current)
-        return view is not None and view.complete and view.seq >= last
+        return await self._keeper.check() and await self._keeper.shows(last, CURRENT_S)
 
     async def _remove_orphans(self) -> None:
         since = await self._bus.server_time(self._names.tasks) - self._ages.orphan_s
