@@ -129,25 +129,30 @@ class Follow:
         Raises:
             BusUnavailable: the broker is out of reach.
         """
-        name, last = self._consumer, (await self._info()).state.last_seq
+        last = await self._prove()
         if last > self._floor:
             self._floor = last
             self._wake.set()
+
+    async def _prove(self) -> int:
+        """Covers all that the stream holds now if that is known to have come; the newest sequence that it gave."""
+        name, last = self._consumer, (await self._info()).state.last_seq
         if not name or last <= self._covered:
-            return
+            return last
         there = await self._api.require(f"CONSUMER.INFO.{self._stream}.{name}", None, _Consumer)
         if there.num_pending or there.delivered.consumer_seq != self._received:
-            return
+            return last
         seq = self._seq
         if not await self._reader.holds_after(self._stream, seq) and seq == self._seq and name == self._consumer:
             self._cover(last)
+        return last
 
     async def _look(self) -> None:
         """Waits for what was there when it began, and asks whether it still is."""
         self._wake.clear()
         try:
             if not self._pending:
-                await self.check()
+                await self._prove()
         except MeshError as error:
             _log.debug("follow cannot ask: %s", error, extra={"stream": self._stream})
         try:

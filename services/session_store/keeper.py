@@ -53,8 +53,10 @@ class Builder:
         if came.created != self.view.created or came.upto < self.view.seq:
             raise StreamChanged("the stream is another one, or shorter")
         if came.messages and came.messages[0].seq <= self.view.seq:
+            late = f"{came.messages[0].subject} came at {came.messages[0].seq}, where nothing was said to be"
+            log.warning("the view is built anew", reason=late, was=self.view.seq)
             await self._database.write(views.begin_again, self.view)
-            raise StreamChanged(f"{came.messages[0].subject} came late: the view was told that there was nothing")
+            raise StreamChanged(late)
         if came.upto > self.view.seq or (came.caught_up and not self.view.complete):
             messages = [one for message in came.messages if (one := self._of_interest(message)) is not None]
             to = self._at(came.upto, came.messages[-1].seq if came.messages else self.view.applied)
@@ -134,7 +136,7 @@ class Keeper:
                     await self._database.write(views.prepare)
                     await self._hold(still)
             except* (Overtaken, StreamChanged) as group:
-                log.info("the view is begun again from where it stands", reason=str(group.exceptions[0]))
+                log.info("the view is opened again", reason=str(group.exceptions[0]))
             except* MeshError as group:
                 log.warning("the view cannot be kept up; trying again", error=str(group.exceptions[0]))
                 await asyncio.sleep(RETRY_S)
@@ -226,11 +228,15 @@ class Keeper:
         """The stream, and why the view does not fit it, once that is to be believed."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self._patience_s
+        said = ""
         while True:
             facts = await self._bus.stream_facts(self._names.tasks)
             why = await self._why_not(view, facts) if view is not None else ""
             if not why or facts.replicas == 1 or loop.time() >= give_up:
                 return facts, why
+            if why != said:
+                log.info("the view waits: who answers may not be the leader any more", reason=why)
+                said = why
             await asyncio.sleep(LOOK_S)
 
     async def _why_not(self, view: View, facts: StreamFacts) -> str:
