@@ -28,6 +28,7 @@ SHORTEST_S: Final = 0.2
 LONGEST_S: Final = 60.0
 SHOWN_S: Final = 10.0
 CURRENT_S: Final = 1.0
+AGAIN_S: Final = 0.1
 MAX_PRUNED: Final = 20
 ENDED: Final = "ended"
 log = structlog.get_logger("mesh.session_store")
@@ -114,6 +115,8 @@ class Retention:
                 if floor:
                     await self._bus.purge(stream, subject, upto=floor)
                 return stored
+            # Another store was first, or who answers does not lead any more and may say so for a while.
+            await asyncio.sleep(AGAIN_S)
 
     async def _floor(self, newest: StoredMessage) -> int:
         """Up to where such messages are old enough to leave, some at a time."""

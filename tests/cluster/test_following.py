@@ -109,8 +109,8 @@ async def test_every_commit_reaches_every_view_though_a_replica_lags(
             last = await write(bus, mesh.names, range(BEFORE, BEFORE + MISSED))
             opening = [kept(bus, mesh.names, database) for database in databases]
             keepers = [await stack.enter_async_context(one) for one in opening]
-            # Until some wait for the replica that does not answer.
-            await eventually(lambda: any(keeper.holds for keeper in keepers), PATIENT_S)
+            # All begin to follow; some then wait for the replica that does not answer.
+            await eventually(lambda: all(keeper.holds for keeper in keepers), PATIENT_S)
         finally:
             cluster.thaw(sleeper)
         for keeper, database in zip(keepers, databases, strict=True):
