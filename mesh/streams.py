@@ -120,7 +120,7 @@ def _streams(names: Subjects, replicas: int) -> tuple[Stream, ...]:
         Stream(name=names.runs, subjects=derived, retention=Retention.WORK_QUEUE, replicas=replicas),
         Stream(
             name=names.tasks,
-            subjects=(f"{p}.task.>", f"{p}.context.>"),
+            subjects=(f"{p}.task.>", f"{p}.context.>", f"{p}.purged"),
             deny_delete=True,
             discard_new=True,
             atomic=True,

@@ -111,6 +111,10 @@ class Subjects:
     def context(self, context_id: str) -> str:
         return f"{self.prefix}.context.{hashlib.sha256(context_id.encode()).hexdigest()[:32]}"
 
+    def purged(self) -> str:
+        """What the stream of the logs says about logs that are gone."""
+        return f"{self.prefix}.purged"
+
     def session(self, question: str) -> str:
         """What the session stores answer."""
         return f"{self.prefix}.session.{question}"

@@ -160,7 +160,7 @@ class ContextsRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class DeleteRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Purge the logs of a conversation whose tasks have all ended; goes to every store."""
+    """Purge the logs of a conversation whose tasks have all ended; every store that writes does so."""
 
     v: int
     context_id: str

@@ -9,6 +9,7 @@ from mesh.bus.messages import (
     LiveMessage,
     Observer,
     StoredMessage,
+    StreamFacts,
     StreamState,
     Subscription,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Puller",
     "StoredMessage",
     "StoredObject",
+    "StreamFacts",
     "StreamState",
     "Subscription",
     "parse_ack",

@@ -20,7 +20,7 @@ from mesh.bus.definitions import (
     objects_config,
     stream_config,
 )
-from mesh.bus.messages import ConsumerState, ReplicaState, StreamState
+from mesh.bus.messages import ConsumerState, ReplicaState, StreamFacts, StreamState
 from mesh.errors import MeshError, StreamMismatch
 from mesh.streams import Consumer, Definitions
 from mesh.subjects import Subjects
@@ -152,13 +152,10 @@ class Admin:
                 found[config["name"]] = _standing(answer)
         return found
 
-    async def created(self, name: str) -> str:
-        """When a stream was created, as the broker prints it."""
-        return (await self._there(name)).created
-
-    async def last_sequence(self, name: str) -> int:
-        """The sequence of the newest message that a stream has taken, whether it is still there or not."""
-        return (await self._there(name)).state.last_seq
+    async def facts(self, name: str) -> StreamFacts:
+        """What is needed to tell one stream from another and its end from an earlier one."""
+        info = await self._there(name)
+        return StreamFacts(info.created, info.state.last_seq, info.config.get("num_replicas", 1))
 
     async def _there(self, name: str) -> _StreamInfo:
         info = await self.stream(name)

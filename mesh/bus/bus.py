@@ -15,7 +15,16 @@ from mesh.bus.delivery import Delivery, Verbs
 from mesh.bus.follow import Follow
 from mesh.bus.inbox import Inbox
 from mesh.bus.live import listen, live_message
-from mesh.bus.messages import Conflict, ConsumerState, LiveMessage, Observer, StoredMessage, StreamState, Subscription
+from mesh.bus.messages import (
+    Conflict,
+    ConsumerState,
+    LiveMessage,
+    Observer,
+    StoredMessage,
+    StreamFacts,
+    StreamState,
+    Subscription,
+)
 from mesh.bus.objects import ObjectStores, StoredObject
 from mesh.bus.publish import Publisher
 from mesh.bus.pull import Puller
@@ -271,15 +280,18 @@ class Bus:
         puller = Puller(link, verbs, subject, handler, slots=slots, on_gone=on_gone)
         return await self._own(puller)
 
-    async def follow(self, stream: str, *, after: int) -> Follow:
-        """Every message of a stream after a sequence, in order and once; `next` tells what has come.
+    async def follow(self, stream: str, *, after: int, covered: int = 0) -> Follow:
+        """Every message of a stream after a message, in order and once; `next` tells what has come.
+
+        `covered` is up to where the caller has been told before; no message should stand between.
 
         Raises:
             BusUnavailable: the broker is out of reach.
             MeshError: there is no such stream.
         """
         link = await self._control.get()
-        return await self._own(Follow(link, self._api, Verbs(link, self._inbox, None), stream, after))
+        verbs = Verbs(link, self._inbox, None)
+        return await self._own(Follow(link, self._api, verbs, self._reader, stream, after=after, covered=covered))
 
     async def watch(self, bucket: str, on_entry: OnEntry) -> Subscription:
         """Call with every entry of a bucket, then with every change.
@@ -364,7 +376,11 @@ class Bus:
 
     async def stream_created(self, stream: str) -> str:
         """When a stream was created, as the broker prints it."""
-        return await self._admin.created(stream)
+        return (await self._admin.facts(stream)).created
+
+    async def stream_facts(self, stream: str) -> StreamFacts:
+        """When it was created, its newest sequence, its replicas, by one answer of the broker."""
+        return await self._admin.facts(stream)
 
     async def stream_states(self, definitions: Definitions) -> dict[str, StreamState]:
         """How the streams and buckets of a mesh stand, by name, as far as they are there."""
@@ -380,7 +396,7 @@ class Bus:
 
     async def last_sequence(self, stream: str) -> int:
         """The sequence of the newest message that a stream has taken, whether it is still there or not."""
-        return await self._admin.last_sequence(stream)
+        return (await self._admin.facts(stream)).last_seq
 
     async def counts(self, stream: str, subject_filter: str) -> dict[str, int]:
         """How many messages each matching subject has."""

@@ -13,6 +13,7 @@ from mesh.bus.connection import Link
 from mesh.bus.delivery import Delivery, Verbs
 from mesh.bus.messages import StoredMessage
 from mesh.bus.pull import Puller
+from mesh.bus.read import Reader
 from mesh.bus.scan import consumer_seq
 from mesh.errors import MeshError
 from schemas.instant import rfc3339
@@ -21,14 +22,16 @@ _log = logging.getLogger(__name__)
 _SLOTS = 2_000
 _BATCH = 1_000
 _RETRY_S = 0.2
+_LOOK_S = 1.0
 _INACTIVE_NS = 30 * 1_000_000_000
 
 
 class Followed(Struct, frozen=True):
     """What came next: there is nothing between the last answer and `upto` but these messages.
 
-    `created` is when the stream was created. An `upto` before the sequence that was followed from says that the stream
-    is shorter than it was, or another one.
+    `created` is when the stream was created. An `upto` before that of the last answer says that the stream is shorter
+    than it was, or another one. A message at or before that `upto` says that more was told than was true: a leader that
+    was none any more may have been asked.
     """
 
     messages: list[StoredMessage]
@@ -57,24 +60,31 @@ class _Consumer(Struct):
 
 
 class Follow:
-    """One reader of a whole stream.
+    """One reader of a whole stream, after a message, `covered` being known to have been the newest sequence once.
 
     It holds a consumer in the broker's memory and begins a new one after whatever it has received when that one is
     lost, when the connection was, or when a message is missing between two.
+
+    That consumer stands on any replica, which may lag behind the leader, so only what it has delivered is told. What
+    stands after that and was removed never comes; the leader is asked whether that is so.
     """
 
-    def __init__(self, link: Link, api: Api, verbs: Verbs, stream: str, after: int) -> None:
+    def __init__(
+        self, link: Link, api: Api, verbs: Verbs, reader: Reader, stream: str, *, after: int, covered: int
+    ) -> None:
         self._link = link
         self._api = api
         self._verbs = verbs
+        self._reader = reader
         self._stream = stream
         self._seq = after
         self._messages: deque[StoredMessage] = deque()
         self._created = ""
         self._floor = 0
-        self._covered = 0
+        self._covered = max(after, covered)
         self._told = -1
         self._received = 0
+        self._pending = 0
         self._consumer = ""
         self._puller: Puller | None = None
         self._stale = False
@@ -105,6 +115,8 @@ class Follow:
                 return self._take_over()
             if self._stale:
                 await self._begin_again()
+            elif self._covered < self._floor:
+                await self._look()
             else:
                 self._wake.clear()
                 await self._wake.wait()
@@ -117,13 +129,37 @@ class Follow:
         Raises:
             BusUnavailable: the broker is out of reach.
         """
-        name, stream = self._consumer, await self._info()
-        if not name:
-            return
+        last = await self._prove()
+        if last > self._floor:
+            self._floor = last
+            self._wake.set()
+
+    async def _prove(self) -> int:
+        """Covers all that the stream holds now if that is known to have come; the newest sequence that it gave."""
+        name, last = self._consumer, (await self._info()).state.last_seq
+        if not name or last <= self._covered:
+            return last
         there = await self._api.require(f"CONSUMER.INFO.{self._stream}.{name}", None, _Consumer)
-        same = name == self._consumer and not self._stale
-        if same and not there.num_pending and there.delivered.consumer_seq == self._received:
-            self._cover(stream.state.last_seq)
+        if there.num_pending or there.delivered.consumer_seq != self._received:
+            return last
+        seq = self._seq
+        if not await self._reader.holds_after(self._stream, seq) and seq == self._seq and name == self._consumer:
+            self._cover(last)
+        return last
+
+    async def _look(self) -> None:
+        """Waits for what was there when it began, and asks whether it still is."""
+        self._wake.clear()
+        try:
+            if not self._pending:
+                await self._prove()
+        except MeshError as error:
+            _log.debug("follow cannot ask: %s", error, extra={"stream": self._stream})
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                await self._wake.wait()
+        except TimeoutError:
+            self._pending = 0
 
     def _take_over(self) -> Followed:
         batch = [self._messages.popleft() for _ in range(min(len(self._messages), _BATCH))]
@@ -145,7 +181,7 @@ class Follow:
     async def _begin(self) -> None:
         stream = await self._info()
         self._created, self._floor = stream.created, stream.state.last_seq
-        if self._floor < self._seq:
+        if self._floor < self._covered:
             # What was read is no longer there: the caller must hear of it before anything else.
             self._covered = self._floor
             return
@@ -160,9 +196,7 @@ class Follow:
         body = {"stream_name": self._stream, "config": config}
         made = await self._api.require(f"CONSUMER.CREATE.{self._stream}", body, _Consumer)
         self._consumer, self._received, self._stale = made.name, 0, False
-        self._covered = max(self._covered, self._seq)
-        if not made.num_pending:
-            self._cover(self._floor)
+        self._pending = made.num_pending
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{made.name}"
         slots = _SLOTS + len(self._messages)
         self._puller = Puller(self._link, self._verbs, subject, self._take, slots=slots, on_gone=self._lose)
@@ -182,9 +216,9 @@ class Follow:
             self._lose()
             return
         self._received += 1
-        self._seq = delivery.seq
+        self._seq, self._pending = delivery.seq, delivery.pending
         self._messages.append(StoredMessage(delivery.seq, delivery.subject, delivery.data, rfc3339(delivery.at)))
-        self._cover(delivery.seq if delivery.pending else max(delivery.seq, self._floor))
+        self._cover(delivery.seq)
 
     def _cover(self, seq: int) -> None:
         self._covered = max(self._covered, seq)

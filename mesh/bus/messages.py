@@ -45,6 +45,14 @@ class ReplicaState(Struct, frozen=True):
     lag: int
 
 
+class StreamFacts(Struct, frozen=True):
+    """When a stream was created, as the broker prints it; the newest sequence that it gave; its number of replicas."""
+
+    created: str
+    last_seq: int
+    replicas: int
+
+
 class StreamState(Struct, frozen=True, kw_only=True):
     """How a stream stands; `max_bytes` -1 is no limit, `replicas` are those beside the leader."""
 

@@ -7,7 +7,8 @@ newest message and is not done before it has seen that one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -76,6 +77,10 @@ class Reader:
             await asyncio.sleep(_CATCH_UP_S)
         raise BusUnavailable(f"no replica of {stream} shows {subject} as far as its leader does")
 
+    async def holds_after(self, stream: str, seq: int) -> bool:
+        """Whether the leader holds any message after a sequence."""
+        return await self._of_leader(stream, {"seq": seq + 1, "next_by_subj": ">"}) is not None
+
     async def batch(self, stream: str, subject: str, *, first: int, count: int) -> list[StoredMessage]:
         """At most `count` messages that match, from a sequence on, as some replica has them."""
         found: list[StoredMessage] = []
@@ -133,8 +138,11 @@ class Reader:
         return int(headers.get("Nats-Num-Pending", "0"))
 
     async def _newest_of_leader(self, stream: str, subject: str) -> StoredMessage | None:
+        return await self._of_leader(stream, {"last_by_subj": subject})
+
+    async def _of_leader(self, stream: str, which: Mapping[str, Any]) -> StoredMessage | None:
         call = f"STREAM.MSG.GET.{stream}"
-        answer = await self._api.call(call, {"last_by_subj": subject}, _HeldAnswer, patience_s=_LEADER_S)
+        answer = await self._api.call(call, which, _HeldAnswer, patience_s=_LEADER_S)
         if isinstance(answer, ApiError):
             if answer.err_code == MESSAGE_NOT_FOUND:
                 return None

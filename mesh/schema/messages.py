@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from schemas import agent, command, delta, envelope, service, session, signal, worker
+from schemas import agent, command, delta, envelope, purge, service, session, signal, worker
 
 Side = Literal["in", "out", "inside"]
 
@@ -78,6 +78,10 @@ _ALL: Final[tuple[Message, ...]] = (
     Message(
         name="commit", body=envelope.Commit, subject=f"{{prefix}}.task.{_TASK}", side="inside",
         summary="The task's log itself. Listen to `log`: a listener here also hears appends that were refused.",
+    ),
+    Message(
+        name="purged", body=purge.LogsPurged, subject="{prefix}.purged", side="inside",
+        summary="Logs that are gone; stands among the logs, so that every view forgets them at the same place.",
     ),
     Message(
         name="run", body=command.Run, subject="{prefix}.run.{pool}", side="inside", summary="Run a task."

@@ -7,6 +7,7 @@ it, its exact bytes as text) and `objects/<digest>`.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import zipfile
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -21,7 +22,7 @@ from mesh.log.reading import read_messages
 from mesh.subjects import Subjects
 from schemas import envelope
 from schemas.ids import is_task_id
-from schemas.object import digest_of, digests_in, is_digest
+from schemas.object import digest_of, digests_in, is_digest, named
 
 VERSION: Final = 1
 ABOUT: Final = "archive.json"
@@ -74,6 +75,7 @@ async def archive(bus: Bus, names: Subjects, task: str, file: IO[bytes]) -> Abou
 async def restore(bus: Bus, names: Subjects, file: IO[bytes]) -> About:
     """Puts the log of an archive back, byte for byte, with its objects; one that is there already stays.
 
+    Objects are put again whatever is there, or one that no log refers to might be removed before this one does.
     All commits come at once, so nobody finds a part of a log and takes it for a task to go on with.
 
     Raises: InvalidInput for what is no archive, or if another log has this id; TooLarge for a log with more commits
@@ -85,7 +87,9 @@ async def restore(bus: Bus, names: Subjects, file: IO[bytes]) -> About:
             if await _is_there(bus, names, about.task, bodies):
                 return about
             for digest in about.objects:
-                await _unpack(bus, names, digest, packed)
+                await _verify(digest, packed)
+            for digest in about.objects:
+                await bus.put_object(names.artifacts, _pieces(digest, packed))
     except (zipfile.BadZipFile, KeyError, msgspec.DecodeError, UnicodeDecodeError, EOFError) as error:
         raise InvalidInput(f"this is no archive of a log: {error}") from error
     if len(bodies) > MAX_BATCH:
@@ -111,18 +115,19 @@ async def _pack(bus: Bus, names: Subjects, digest: str, packed: zipfile.ZipFile)
     return True
 
 
-async def _unpack(bus: Bus, names: Subjects, digest: str, packed: zipfile.ZipFile) -> None:
-    async def pieces() -> AsyncIterator[bytes]:
-        with packed.open(OBJECTS + digest) as member:
-            while piece := member.read(PIECE_BYTES):
-                yield piece
-                await asyncio.sleep(0)
+async def _verify(digest: str, packed: zipfile.ZipFile) -> None:
+    sha = hashlib.sha256()
+    async for piece in _pieces(digest, packed):
+        sha.update(piece)
+    if named(sha.hexdigest()) != digest:
+        raise InvalidInput(f"the archive is damaged: its object {digest} has the digest {named(sha.hexdigest())}")
 
-    if await bus.find_object(names.artifacts, digest) is None:
-        kept = await bus.put_object(names.artifacts, pieces())
-        if kept.digest != digest:
-            await bus.remove_object(names.artifacts, kept.digest)
-            raise InvalidInput(f"the archive is damaged: its object {digest} has the digest {kept.digest}")
+
+async def _pieces(digest: str, packed: zipfile.ZipFile) -> AsyncIterator[bytes]:
+    with packed.open(OBJECTS + digest) as member:
+        while piece := member.read(PIECE_BYTES):
+            yield piece
+            await asyncio.sleep(0)
 
 
 def _checked(packed: zipfile.ZipFile) -> tuple[About, list[bytes]]:

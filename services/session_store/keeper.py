@@ -8,22 +8,26 @@ from contextlib import aclosing, suppress
 from typing import Any, Final
 
 import structlog
+from msgspec.structs import replace
 
-from mesh.bus import Bus, Follow, Followed, StoredMessage
+from mesh.bus import Bus, Follow, Followed, StoredMessage, StreamFacts
 from mesh.errors import MeshError
+from mesh.log.driver import DEPOSED_S
 from mesh.subjects import Subjects
-from services.session_store import views
+from services.session_store import rules, views
 from services.session_store.database import Database, DatabaseUnavailable, DataRefused
 from services.session_store.rules import Stored
 from services.session_store.views import Overtaken, View
 
 RETRY_S: Final = 1.0
 HEARTBEAT_S: Final = 2.0
+LOOK_S: Final = 0.5
+NEWS_S: Final = 0.05
 log = structlog.get_logger("mesh.session_store")
 
 
 class StreamChanged(MeshError):
-    """The stream is another one than the view was built from, or shorter."""
+    """The stream is another one than the view was built from, or shorter, or held what the view was told it did not."""
 
 
 class Builder:
@@ -40,47 +44,62 @@ class Builder:
 
     async def run(self) -> None:
         """Applies what comes; raises StreamChanged, Overtaken, DatabaseUnavailable, BusUnavailable."""
-        async with aclosing(await self._bus.follow(self._names.tasks, after=self.view.seq)) as self.follow:
+        following = await self._bus.follow(self._names.tasks, after=self.view.applied, covered=self.view.seq)
+        async with aclosing(following) as self.follow:
             while True:
                 await self._apply(await self.follow.next())
 
     async def _apply(self, came: Followed) -> None:
         if came.created != self.view.created or came.upto < self.view.seq:
-            raise StreamChanged("the stream is another one now")
+            raise StreamChanged("the stream is another one, or shorter")
+        if came.messages and came.messages[0].seq <= self.view.seq:
+            late = f"{came.messages[0].subject} came at {came.messages[0].seq}, where nothing was said to be"
+            log.warning("the view is built anew", reason=late, was=self.view.seq)
+            await self._database.write(views.begin_again, self.view)
+            raise StreamChanged(late)
         if came.upto > self.view.seq or (came.caught_up and not self.view.complete):
-            messages = [one for message in came.messages if (one := self._of_a_task(message)) is not None]
+            messages = [one for message in came.messages if (one := self._of_interest(message)) is not None]
+            to = self._at(came.upto, came.messages[-1].seq if came.messages else self.view.applied)
+            to = replace(to, complete=to.complete or came.caught_up)
             try:
-                await self._move_on(messages, came.upto, complete=came.caught_up)
+                self.view = await self._database.write(views.move_on, self.view, messages, to)
             except DataRefused:
                 await self._one_by_one(messages)
-                await self._move_on([], came.upto, complete=came.caught_up)
+                self.view = await self._database.write(views.move_on, self.view, [], to)
         if came.caught_up:
             self.caught_up = True
         self._moved()
 
-    async def _move_on(self, messages: list[Stored], upto: int, *, complete: bool) -> None:
-        self.view = await self._database.write(views.move_on, self.view, messages, upto, complete=complete)
-
     async def _one_by_one(self, messages: list[Stored]) -> None:
         """One message that cannot be held must not keep the others from being applied."""
         for message in messages:
+            to = self._at(message.seq, message.seq)
             try:
-                await self._move_on([message], message.seq, complete=False)
+                self.view = await self._database.write(views.move_on, self.view, [message], to)
             except DataRefused as error:
                 log.error("a commit is skipped", task=message.task, sequence=message.seq, error=str(error))
-                self.view = await self._database.write(views.skip, self.view, message.seq)
+                self.view = await self._database.write(views.skip, self.view, to)
 
-    def _of_a_task(self, message: StoredMessage) -> Stored | None:
+    def _at(self, seq: int, applied: int) -> View:
+        return replace(self.view, seq=seq, applied=applied)
+
+    def _of_interest(self, message: StoredMessage) -> Stored | None:
         task = message.subject.rpartition(".")[2]
-        if message.subject != self._names.task(task):
+        if message.subject == self._names.purged():
+            task = ""
+        elif message.subject != self._names.task(task):
             return None
         return Stored(task, message.seq, message.at, message.data)
 
 
 class Keeper:
-    """The part of a store that writes; of those that share a database one at a time does."""
+    """The part of a store that writes; of those that share a database one at a time does.
 
-    def __init__(self, bus: Bus, names: Subjects, database: Database) -> None:
+    For `patience_s` a replicated stream may seem to be another one or shorter: a leader that is none any more answers.
+    """
+
+    def __init__(self, bus: Bus, names: Subjects, database: Database, *, patience_s: float = DEPOSED_S) -> None:
+        self._patience_s = patience_s
         self._bus = bus
         self._names = names
         self._database = database
@@ -117,7 +136,7 @@ class Keeper:
                     await self._database.write(views.prepare)
                     await self._hold(still)
             except* (Overtaken, StreamChanged) as group:
-                log.info("the view is begun again from where it stands", reason=str(group.exceptions[0]))
+                log.info("the view is opened again", reason=str(group.exceptions[0]))
             except* MeshError as group:
                 log.warning("the view cannot be kept up; trying again", error=str(group.exceptions[0]))
                 await asyncio.sleep(RETRY_S)
@@ -128,6 +147,18 @@ class Keeper:
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await news.wait()
+
+    async def shows(self, sequence: int, within_s: float) -> bool:
+        """Whether the view shows all up to there within that time."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + within_s
+        while True:
+            view = await self._database.read(views.current)
+            if view is not None and view.complete and view.seq >= sequence:
+                return True
+            if loop.time() >= give_up:
+                return False
+            await self.moved(NEWS_S)
 
     async def check(self) -> bool:
         """Sees to it that the view comes to the end of the stream; False if this process does not write."""
@@ -178,21 +209,45 @@ class Keeper:
             self._builder = self._group = self._running = None
 
     async def _opened(self) -> View:
-        """The view to go on with; an empty one where there is none, or none of this stream."""
-        stream, created = self._names.tasks, await self._bus.stream_created(self._names.tasks)
-        view = await self._database.read(views.current)
+        """The view to go on with; an empty one where there is none, or none that fits the stream."""
+        view, stream = await self._database.read(views.current), self._names.tasks
         if view is not None and view.stream != stream:
             raise MeshError(
                 f"the database is that of {view.stream}, not of {stream}", hint="give each mesh a database of its own"
             )
-        last = await self._bus.last_sequence(stream)
-        if view is None or view.created != created or view.seq > last:
+        facts, why = await self._fit(view)
+        if view is None or why:
             if view is not None:
-                log.warning("the stream is another one, or shorter; the view is built anew", was=view.seq, now=last)
-            view = await self._database.write(views.begin, stream, created, as_current=True)
+                log.warning("the view is built anew", reason=why, was=view.seq, now=facts.last_seq)
+            view = await self._database.write(views.begin, stream, facts.created, as_current=True)
         for number in await self._database.read(views.stale):
             await self._remove(number)
         return view
+
+    async def _fit(self, view: View | None) -> tuple[StreamFacts, str]:
+        """The stream, and why the view does not fit it, once that is to be believed."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + self._patience_s
+        said = ""
+        while True:
+            facts = await self._bus.stream_facts(self._names.tasks)
+            why = await self._why_not(view, facts) if view is not None else ""
+            if not why or facts.replicas == 1 or loop.time() >= give_up:
+                return facts, why
+            if why != said:
+                log.info("the view waits: who answers may not be the leader any more", reason=why)
+                said = why
+            await asyncio.sleep(LOOK_S)
+
+    async def _why_not(self, view: View, facts: StreamFacts) -> str:
+        if facts.created != view.created:
+            return "the stream is another one"
+        if facts.last_seq < view.seq:
+            return "the stream is shorter than it was"
+        newest = await self._bus.newest(self._names.tasks, self._names.purged(), leader=True)
+        if newest is not None and 0 < view.seq < rules.floor_in(newest.data):
+            return "what was purged since is no longer said"
+        return ""
 
     async def _remove(self, number: int) -> None:
         while True:

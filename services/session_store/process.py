@@ -12,7 +12,7 @@ from mesh.worker import Crew
 from services.session_store.database import Database
 from services.session_store.keeper import Keeper
 from services.session_store.requests import Requests
-from services.session_store.retention import Retention
+from services.session_store.retention import Ages, Retention
 
 VARIABLE: Final = "MESH_DATABASE"
 DEFAULT: Final = "sqlite:///.mesh/sessions.db"
@@ -34,7 +34,7 @@ class SessionStoreService:
         try:
             async with self._crew.connected() as bus, asyncio.TaskGroup() as group:
                 keeper = Keeper(bus, names, database)
-                retention = Retention(bus, names, database, keeper, SystemClock(), keep_s=settings.keep_s)
+                retention = Retention(bus, names, database, keeper, SystemClock(), Ages(keep_s=settings.keep_s))
                 requests = Requests(bus, names, database, keeper, retention, self.name)
                 background = [group.create_task(run()) for run in (keeper.keep, requests.serve, retention.serve)]
                 crew = group.create_task(self._crew.serve(bus, (), lambda: None))

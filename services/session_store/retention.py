@@ -6,15 +6,19 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
 import structlog
-from sqlalchemy import Connection, and_, delete, exists, insert, or_, select
+from msgspec import Struct
+from sqlalchemy import Connection, and_, delete, exists, or_, select
 
-from mesh.bus import Bus
+from mesh.bus import Bus, Conflict, StoredMessage
 from mesh.clock import Clock
-from mesh.errors import MeshError
+from mesh.errors import MeshError, ViewBehind
 from mesh.subjects import Subjects
-from schemas.instant import rfc3339
-from services.session_store import views
+from schemas.envelope import VERSION
+from schemas.instant import rfc3339, unix
+from schemas.purge import LogsPurged
+from services.session_store import rules, views
 from services.session_store.database import Database
 from services.session_store.keeper import Keeper
 from services.session_store.tables import forks, objects, orphans, tasks
@@ -22,30 +26,43 @@ from services.session_store.tables import forks, objects, orphans, tasks
 MAX_AT_ONCE: Final = 500
 SHORTEST_S: Final = 0.2
 LONGEST_S: Final = 60.0
-# An upload precedes the commit that refers to it; whoever puts an object again makes it young again.
-OBJECT_MARGIN_S: Final = 24 * 3600.0
+SHOWN_S: Final = 10.0
+CURRENT_S: Final = 1.0
+AGAIN_S: Final = 0.1
+MAX_PRUNED: Final = 20
 ENDED: Final = "ended"
 log = structlog.get_logger("mesh.session_store")
+
+
+class Ages(Struct, frozen=True, kw_only=True):
+    """How old what is removed has to be, in seconds: ended logs (0: never), and what follows from their end.
+
+    An object is left alone for `object_s` after it was put, because an upload precedes the commit that refers to it,
+    and for `orphan_s` after its last log was purged, because somebody may just hand it on. What the stream says about
+    purged logs is kept for `said_s`; a store that was away for longer builds its view anew.
+    """
+
+    keep_s: float = 0.0
+    object_s: float = 24 * 3600.0
+    orphan_s: float = 3600.0
+    said_s: float = 30 * 24 * 3600.0
 
 
 class Retention:
     """Goes round for as long as the store serves, where logs are not kept for ever."""
 
-    def __init__(
-        self, bus: Bus, names: Subjects, database: Database, keeper: Keeper, clock: Clock, *, keep_s: float,
-        margin_s: float = OBJECT_MARGIN_S,
-    ) -> None:  # fmt: skip
+    def __init__(self, bus: Bus, names: Subjects, database: Database, keeper: Keeper, clock: Clock, ages: Ages) -> None:
         self._bus = bus
         self._names = names
         self._database = database
         self._keeper = keeper
         self._clock = clock
-        self._keep_s = keep_s
-        self._margin_s = margin_s
+        self._ages = ages
 
     async def serve(self) -> None:
         """Purges now and then, for ever."""
-        pause_s = min(max(self._keep_s / 4, SHORTEST_S), LONGEST_S) if self._keep_s > 0 else LONGEST_S
+        keep_s = self._ages.keep_s
+        pause_s = min(max(keep_s / 4, SHORTEST_S), LONGEST_S) if keep_s > 0 else LONGEST_S
         while True:
             await asyncio.sleep(pause_s)
             try:
@@ -58,7 +75,7 @@ class Retention:
         purged = 0
         if not await self.current():
             return purged
-        before = rfc3339(self._clock.now() - self._keep_s) if self._keep_s > 0 else ""
+        before = rfc3339(self._clock.now() - self._ages.keep_s) if self._ages.keep_s > 0 else ""
         while due := await self._database.read(due_for_purge, before, MAX_AT_ONCE):
             await self.purge(due)
             purged += len(due)
@@ -67,26 +84,56 @@ class Retention:
         return purged
 
     async def purge(self, logs: Mapping[str, int]) -> None:
-        """Purges these logs up to these sequences, whatever needs them.
+        """Purges these logs up to these sequences, whatever needs them, and returns when this view has forgotten them.
 
-        An id whose log another store has purged may be in use again: what was written since stays. The objects that
-        only these logs refer to leave with a later round.
+        An id whose log another store has purged may be in use again: what was written since stays. Who is killed in
+        between repeats all of it. The objects that only these logs refer to leave with a later round.
+
+        Raises: BusUnavailable, or ViewBehind: repeat it.
         """
-        for task, sequence in logs.items():
-            await self._bus.purge(self._names.tasks, self._names.task(task), upto=sequence)
-        await self._database.write(forget, logs, self._clock.now())
+        tasks = sorted(logs)
+        for start in range(0, len(tasks), MAX_AT_ONCE):
+            some = {task: logs[task] for task in tasks[start : start + MAX_AT_ONCE]}
+            for task, sequence in some.items():
+                await self._bus.purge(self._names.tasks, self._names.task(task), upto=sequence)
+            said_at = await self._say(some)
+            if not await self._keeper.shows(said_at, SHOWN_S):
+                raise ViewBehind(f"logs are purged, and the view does not show that yet: {said_at}", hint="repeat it")
+
+    async def _say(self, logs: Mapping[str, int]) -> int:
+        """Appends to the stream that these logs are gone, where every view comes by; answers at which sequence."""
+        stream, subject = self._names.tasks, self._names.purged()
+        while True:
+            newest = await self._bus.newest(stream, subject, leader=True)
+            floor = await self._floor(newest) if newest is not None else 0
+            said = LogsPurged(v=VERSION, by=self._bus.name, logs=dict(logs), floor=floor)
+            stored = await self._bus.append(
+                subject, msgspec.json.encode(said), expected=newest.seq if newest is not None else 0
+            )
+            if not isinstance(stored, Conflict):
+                # It stands there first that they are gone, or a view that needs them would not hear of it.
+                if floor:
+                    await self._bus.purge(stream, subject, upto=floor)
+                return stored
+            # Another store was first, or who answers does not lead any more and may say so for a while.
+            await asyncio.sleep(AGAIN_S)
+
+    async def _floor(self, newest: StoredMessage) -> int:
+        """Up to where such messages are old enough to leave, some at a time."""
+        old = unix(newest.at) - self._ages.said_s
+        some = await self._bus.batch(self._names.tasks, newest.subject, first=1, count=MAX_PRUNED)
+        leaving = [one.seq for one in some if unix(one.at) <= old]
+        return max([rules.floor_in(newest.data), *leaving])
 
     async def current(self) -> bool:
         """Whether the view shows all that the stream held a moment ago: what is missing may be what needs a log."""
         last = await self._bus.last_sequence(self._names.tasks)
-        if not await self._keeper.check():
-            return False
-        view = await self._database.read(views.current)
-        return view is not None and view.complete and view.seq >= last
+        return await self._keeper.check() and await self._keeper.shows(last, CURRENT_S)
 
     async def _remove_orphans(self) -> None:
-        for digest in await self._database.read(free_orphans):
-            if await self._bus.remove_object(self._names.artifacts, digest, older_than_s=self._margin_s):
+        since = await self._bus.server_time(self._names.tasks) - self._ages.orphan_s
+        for digest in await self._database.read(free_orphans, since):
+            if await self._bus.remove_object(self._names.artifacts, digest, older_than_s=self._ages.object_s):
                 await self._database.write(drop_orphan, digest)
 
 
@@ -108,33 +155,14 @@ def due_for_purge(connection: Connection, before: str, limit: int) -> dict[str, 
     return {row.id: row.sequence for row in rows}
 
 
-def forget(connection: Connection, logs: Mapping[str, int], now: float) -> None:
-    """Removes tasks whose logs still end there from the current view.
-
-    The objects that they referred to may have lost their last log.
-    """
-    view = views.current(connection)
-    if view is None:
-        return
-    known_here = select(tasks.c.id, tasks.c.sequence).where(tasks.c.view == view.number, tasks.c.id.in_(logs))
-    ids = [row.id for row in connection.execute(known_here) if row.sequence == logs[row.id]]
-    mine = select(objects.c.digest).where(objects.c.view == view.number, objects.c.task.in_(ids)).distinct()
-    known = select(orphans.c.digest)
-    left = list(connection.scalars(mine.where(objects.c.digest.not_in(known))))
-    if left:
-        connection.execute(insert(orphans), [{"digest": digest, "since": now} for digest in left])
-    views.forget(connection, view.number, ids)
-
-
-def free_orphans(connection: Connection) -> list[str]:
-    """Objects whose last log was purged and that no other refers to."""
+def free_orphans(connection: Connection, since: float) -> list[str]:
+    """Objects whose last log was purged then at the latest, and that no other refers to."""
     view = views.current(connection)
     if view is None:
         return []
     needed = exists().where(objects.c.view == view.number, objects.c.digest == orphans.c.digest)
-    return list(
-        connection.scalars(select(orphans.c.digest).where(~needed).order_by(orphans.c.since).limit(MAX_AT_ONCE))
-    )
+    free = select(orphans.c.digest).where(orphans.c.since <= since, ~needed)
+    return list(connection.scalars(free.order_by(orphans.c.since).limit(MAX_AT_ONCE)))
 
 
 def drop_orphan(connection: Connection, digest: str) -> None:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from schemas import envelope, step, task
 from schemas.envelope import Commit, Event
 from schemas.object import digests_in
+from schemas.purge import LogsPurged
 from schemas.session import TaskRecord
 from schemas.task import TaskAccepted, TaskCanceled, TaskRejected
 
@@ -24,6 +25,7 @@ ARTIFACT: Final = "artifact"
 # What a conversation consists of.
 SAID: Final = (INPUT, RECEIVED, OUTPUT)
 
+UNREADABLE: Final = (msgspec.DecodeError, OverflowError, RecursionError, ValueError)
 _STATES: Final = {
     task.ACCEPTED: "submitted",
     task.STARTED: "working",
@@ -65,7 +67,7 @@ class Change(Struct, frozen=True, kw_only=True):
 
 
 class Stored(Struct, frozen=True):
-    """A message of a task's log: whose, where it stands, and when the broker took it."""
+    """A message: of whose log, where it stands, when the broker took it; no task's where it says what was purged."""
 
     task: str
     seq: int
@@ -90,6 +92,20 @@ def fold(row: Row | None, stored: Stored) -> Change | None:
         origin=next((event.data.task for event in commit.events if isinstance(event.data, task.ForkedFrom)), None),
         unknown=sum(isinstance(event.data, Raw) for event in commit.events),
     )  # fmt: skip
+
+
+def purged(data: bytes) -> LogsPurged | None:
+    """What a message says about logs that are gone; None where it cannot be read."""
+    try:
+        return msgspec.json.decode(data, type=LogsPurged)
+    except UNREADABLE:
+        return None
+
+
+def floor_in(data: bytes) -> int:
+    """Up to where the messages like this one are gone; 0 where it cannot be read."""
+    said = purged(data)
+    return said.floor if said is not None else 0
 
 
 def _opening(stored: Stored) -> Row:

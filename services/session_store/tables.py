@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
 
 # The view is built anew when this changes; there is nothing to migrate.
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 
 metadata = MetaData()
 
@@ -19,6 +19,7 @@ views = Table(
     metadata,
     Column("view", Integer, primary_key=True),
     Column("seq", BigInteger, nullable=False),
+    Column("applied", BigInteger, nullable=False),
     Column("complete", Boolean, nullable=False),
     Column("current", Boolean, nullable=False),
     Column("stream", String, nullable=False),

@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
+from msgspec.structs import asdict
+from sqlalchemy import Connection, Table, Update, bindparam, delete, func, insert, select, update
 
 from mesh.errors import MeshError
 from schemas import error as codes
+from schemas.instant import unix
 from schemas.session import TaskRecord
 from services.session_store import rules
 from services.session_store.rules import Body, Change, Row, Stored
-from services.session_store.tables import LAYOUT, OF_A_TASK, bodies, forks, layout, metadata, objects, tasks, views
+from services.session_store.tables import (
+    LAYOUT,
+    OF_A_TASK,
+    bodies,
+    forks,
+    layout,
+    metadata,
+    objects,
+    orphans,
+    tasks,
+    views,
+)
 
 CHUNK: Final = 5_000
-UNREADABLE: Final = (msgspec.DecodeError, OverflowError, RecursionError, ValueError)
 FIELDS: Final = TaskRecord.__struct_fields__
 RECORD: Final = tuple(tasks.c[name] for name in FIELDS)
 
 
 class View(Struct, frozen=True):
-    """One view: of which stream, how far it has come, whether it shows all that there was when it was begun."""
+    """One view: of which stream, how far it has come, whether it shows all that there was when it was begun.
+
+    `applied` is the sequence of the last message that it has had, `seq` up to where there is no other.
+    """
 
     number: int
     seq: int
+    applied: int
     complete: bool
     stream: str
     created: str
@@ -52,7 +68,11 @@ def prepare(connection: Connection) -> None:
 def current(connection: Connection) -> View | None:
     """The view that is answered from."""
     found = connection.execute(select(views).where(views.c.current)).first()
-    return None if found is None else View(found.view, found.seq, found.complete, found.stream, found.created)
+    return (
+        None
+        if found is None
+        else View(found.view, found.seq, found.applied, found.complete, found.stream, found.created)
+    )
 
 
 def begin(connection: Connection, stream: str, created: str, *, as_current: bool) -> View:
@@ -62,36 +82,70 @@ def begin(connection: Connection, stream: str, created: str, *, as_current: bool
         connection.execute(update(views).values(current=False))
     connection.execute(
         insert(views).values(
-            view=number, seq=0, complete=False, current=as_current, stream=stream, created=created, skipped=0, unknown=0
+            view=number, seq=0, applied=0, complete=False, current=as_current, stream=stream, created=created,
+            skipped=0, unknown=0,
         )
-    )
-    return View(number, 0, False, stream, created)
+    )  # fmt: skip
+    return View(number, 0, 0, False, stream, created)
 
 
-def move_on(connection: Connection, view: View, messages: Sequence[Stored], upto: int, *, complete: bool) -> View:
-    """Applies what stands between `view.seq` and `upto`; raises Overtaken if the view is not there any more."""
+def begin_again(connection: Connection, view: View) -> None:
+    """An empty view in the place of this one, if this is the one that is answered from."""
+    if connection.execute(_still(view).where(views.c.current).values(current=False)).rowcount:
+        begin(connection, view.stream, view.created, as_current=True)
+
+
+def move_on(connection: Connection, view: View, messages: Sequence[Stored], to: View) -> View:
+    """Applies what stands between two states of a view; raises Overtaken if it is not in the first one any more."""
+    _advance(connection, view, to)
+    skipped = unknown = 0
+    for of_a_task, some in groupby(messages, lambda message: bool(message.task)):
+        took = (_commits if of_a_task else _purges)(connection, view.number, list(some))
+        skipped, unknown = skipped + took[0], unknown + took[1]
+    _count(connection, view.number, skipped, unknown)
+    return to
+
+
+def skip(connection: Connection, view: View, to: View) -> View:
+    """Goes past a message that the database cannot hold; raises Overtaken."""
+    _advance(connection, view, to)
+    _count(connection, view.number, 1, 0)
+    return to
+
+
+def _commits(connection: Connection, number: int, messages: Sequence[Stored]) -> tuple[int, int]:
+    """Applies commits; how many cannot be read, and how many of their events."""
     changed: dict[str, Row] = {}
     steps: list[Change] = []
-    known = _rows(connection, view.number, {message.task for message in messages})
+    known = _rows(connection, number, {message.task for message in messages})
     skipped = 0
     for message in messages:
         try:
             change = rules.fold(changed.get(message.task) or known.get(message.task), message)
-        except UNREADABLE:
+        except rules.UNREADABLE:
             skipped += 1
             continue
         if change is not None:
             changed[message.task] = change.row
             steps.append(change)
-    _advance(connection, view, upto, complete, skipped, sum(change.unknown for change in steps))
-    _write(connection, view.number, known, changed, steps)
-    return msgspec.structs.replace(view, seq=upto, complete=view.complete or complete)
+    _write(connection, number, known, changed, steps, unix(messages[-1].at))
+    return skipped, sum(change.unknown for change in steps)
 
 
-def skip(connection: Connection, view: View, upto: int) -> View:
-    """Goes past a message that the database cannot hold; raises Overtaken."""
-    _advance(connection, view, upto, complete=False, skipped=1, unknown=0)
-    return msgspec.structs.replace(view, seq=upto)
+def _purges(connection: Connection, number: int, messages: Sequence[Stored]) -> tuple[int, int]:
+    """Forgets the logs of which these say that they are gone; what was written under their ids since stays."""
+    skipped = 0
+    for message in messages:
+        said = rules.purged(message.data)
+        if said is None:
+            skipped += 1
+            continue
+        ids = sorted(said.logs)
+        for start in range(0, len(ids), CHUNK):
+            rows = _rows(connection, number, set(ids[start : start + CHUNK]))
+            gone = [id for id, row in rows.items() if row.record.sequence <= said.logs[id]]
+            _forget(connection, number, gone, unix(message.at))
+    return skipped, 0
 
 
 def put_in_place(connection: Connection, old: View, new: View) -> bool:
@@ -120,13 +174,6 @@ def remove_some(connection: Connection, number: int) -> bool:
     return True
 
 
-def forget(connection: Connection, number: int, ids: Iterable[str]) -> None:
-    """Removes tasks from a view."""
-    ids = list(ids)
-    for table, column in OF_A_TASK:
-        connection.execute(delete(table).where(table.c.view == number, column.in_(ids)))
-
-
 def count(connection: Connection, number: int) -> int:
     """How many tasks a view has."""
     return connection.scalar(select(func.count()).select_from(tasks).where(tasks.c.view == number)) or 0
@@ -144,24 +191,41 @@ def _rows(connection: Connection, number: int, ids: set[str]) -> dict[str, Row]:
     return {row.id: Row(record=record_of(row), root=row.root) for row in connection.execute(query)}
 
 
-def _advance(connection: Connection, view: View, upto: int, complete: bool, skipped: int, unknown: int) -> None:
-    still = update(views).where(views.c.view == view.number, views.c.seq == view.seq)
-    values: dict[str, Any] = {
-        "seq": upto, "skipped": views.c.skipped + skipped, "unknown": views.c.unknown + unknown,
-    }  # fmt: skip
-    if complete:
-        values["complete"] = True
-    if not connection.execute(still.values(values)).rowcount:
+def _still(view: View) -> Update:
+    return update(views).where(views.c.view == view.number, views.c.seq == view.seq)
+
+
+def _advance(connection: Connection, view: View, to: View) -> None:
+    moved = _still(view).values(seq=to.seq, applied=to.applied, complete=to.complete)
+    if not connection.execute(moved).rowcount:
         raise Overtaken(f"the view {view.number} is no longer at sequence {view.seq}")
 
 
+def _count(connection: Connection, number: int, skipped: int, unknown: int) -> None:
+    if skipped or unknown:
+        more = {"skipped": views.c.skipped + skipped, "unknown": views.c.unknown + unknown}
+        connection.execute(update(views).where(views.c.view == number).values(more))
+
+
+def _forget(connection: Connection, number: int, ids: Iterable[str], at: float) -> None:
+    """Removes tasks whose logs are gone since then; the objects that they referred to may have lost their last log."""
+    ids = _alike(set(ids))
+    mine = select(objects.c.digest).where(objects.c.view == number, objects.c.task.in_(ids)).distinct()
+    connection.execute(update(orphans).where(orphans.c.digest.in_(mine), orphans.c.since < at).values(since=at))
+    left = connection.scalars(mine.where(objects.c.digest.not_in(select(orphans.c.digest))))
+    _insert(connection, orphans, [{"digest": digest, "since": at} for digest in left])
+    for table, column in OF_A_TASK:
+        connection.execute(delete(table).where(table.c.view == number, column.in_(ids)))
+
+
 def _write(
-    connection: Connection, number: int, known: dict[str, Row], changed: dict[str, Row], steps: Sequence[Change]
-) -> None:
+    connection: Connection, number: int, known: dict[str, Row], changed: dict[str, Row], steps: Sequence[Change],
+    at: float,
+) -> None:  # fmt: skip
     again = sorted({one.row.record.id for one in steps if one.fresh} & known.keys())
     if again:
         # A log that begins anew under an id that was purged: what was known of it is of another one.
-        forget(connection, number, again)
+        _forget(connection, number, again, at)
     old = known.keys() - set(again)
     rows = {id: _values(number, row) for id, row in changed.items()}
     _insert(connection, tasks, [values for id, values in rows.items() if id not in old])
@@ -187,7 +251,7 @@ def _alike(ids: set[str]) -> list[str]:
     Each length is another statement, and a connection keeps a hundred that it has prepared, of 0.1 MB each.
     """
     ordered = sorted(ids)
-    return ordered + ordered[-1:] * ((1 << (len(ordered) - 1).bit_length()) - len(ordered))
+    return ordered and ordered + ordered[-1:] * ((1 << (len(ordered) - 1).bit_length()) - len(ordered))
 
 
 def _known_refs(connection: Connection, number: int, ids: set[str]) -> set[tuple[str, str]]:
@@ -203,7 +267,7 @@ def _values(number: int, row: Row) -> dict[str, Any]:
 
 
 def _body_values(number: int, body: Body) -> dict[str, Any]:
-    return msgspec.structs.asdict(body) | {"view": number}
+    return asdict(body) | {"view": number}
 
 
 def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:

@@ -92,6 +92,51 @@ async def test_a_check_tells_that_what_was_purged_will_not_come(
     await follow.aclose()
 
 
+async def test_a_reader_goes_on_after_what_it_has_had_and_keeps_what_it_was_told_beyond(
+    shared_broker: Broker, connect: Connect, names: Subjects
+) -> None:
+    bus = await connect(shared_broker)
+    stream = await with_stream(bus, names)
+    await write(bus, names, 1, 7)
+    await bus.purge(stream, names.task("t0"))
+    follow = await bus.follow(stream, after=6, covered=7)
+    came = await follow.next()
+    assert (came.messages, came.upto, came.caught_up) == ([], 7, True)
+    await write(bus, names, 8, 8)
+    found, _ = await until(follow, 8)
+    assert [one.seq for one in found] == [8]
+    await follow.aclose()
+
+
+async def test_what_comes_where_nothing_was_said_to_be_is_not_kept_back(
+    shared_broker: Broker, connect: Connect, names: Subjects
+) -> None:
+    bus = await connect(shared_broker)
+    stream = await with_stream(bus, names)
+    await write(bus, names, 1, 9)
+    follow = await bus.follow(stream, after=6, covered=8)
+    assert (await follow.next()).upto == 8
+    came = await asyncio.wait_for(follow.next(), 20)
+    assert [one.seq for one in came.messages][:1] == [7]
+    await follow.aclose()
+
+
+async def test_what_was_there_and_is_purged_before_it_comes_holds_nobody_up(
+    shared_broker: Broker, connect: Connect, names: Subjects
+) -> None:
+    bus = await connect(shared_broker)
+    stream = await with_stream(bus, names)
+    await write(bus, names, 1, 3)
+    follow = await bus.follow(stream, after=0)
+    await write(bus, names, 4, 7)
+    await bus.purge(stream, names.task("t0"))
+    await follow.check()
+    found, came = await until(follow, 7)
+    assert [one.seq for one in found] in (list(range(1, 7)), list(range(1, 8)))
+    assert came.caught_up
+    await follow.aclose()
+
+
 async def test_nothing_is_missed_or_told_twice_over_restarts_of_the_broker(
     broker: Broker, connect: Connect, names: Subjects
 ) -> None:

@@ -19,6 +19,7 @@ from schemas.envelope import EVENTS, Commit, Event, Head, encode, event
 from schemas.error import Error
 from schemas.message import Message, Part, Recipe
 from schemas.object import ObjectRef
+from schemas.purge import LogsPurged
 from schemas.service import EndpointInfo, EndpointStats, QueueState, ServiceInfo, ServicePing, ServiceStats
 from schemas.session import (
     GetAnswer,
@@ -149,6 +150,7 @@ MESSAGES: Final[dict[str, msgspec.Struct]] = {
     ),
     "session.rebuild.request": RebuildRequest(v=1),
     "session.rebuild.answer": RebuildAnswer(v=1, store="s", state="done", sequence=9, tasks=4, error=ERROR),
+    "purge.logs": LogsPurged(v=1, by="session-store-1-ab", logs={"t": 9, "u--0123456789abc": 17}, floor=5),
     "command.submit": Submit(
         input={"topic": "ötters"}, task_id="t", context_id="c", owner="t/u", deadline_s=1.5, metadata={"k": 1},
         trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",

@@ -51,7 +51,7 @@ def test_a_file_is_decoded_and_encoded_again_to_the_same_bytes(name: str) -> Non
 
 OPEN = {
     "input", "output", "arguments", "details", "metadata", "body", "headers", "unknown", "data", "input_schema",
-    "output_schema", "commit", "opening",
+    "output_schema", "commit", "opening", "logs",
 }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ token (`MESH_PREFIX`, default `mesh`). The root of a task id is what stands befo
 | a task ended | `mesh.ended.<root>.<task>` | `Ended` | `MESH_WORK` |
 | timer | `mesh.later.<kind>-<task>`, fires to `mesh.fired.<root>.<task>` | `Fired` | `MESH_WORK` |
 | task log | `mesh.task.<root>.<task>` | `Commit` | `MESH_TASKS` |
+| logs that were purged | `mesh.purged` | `LogsPurged` | `MESH_TASKS` |
 | live view of the log | `mesh.log.<root>.<task>` | `Commit` | republished by the broker, not kept |
 | text on its way | `mesh.delta.<root>.<task>` | `Delta` | `MESH_DELTAS` |
 | stop now | `mesh.cancel.<root>` | `Broadcast` | not kept |

@@ -113,6 +113,37 @@ async def test_what_is_no_whole_archive_is_refused_and_leaves_nothing(world: Wor
     assert [one async for one in world.bus.objects(world.names.artifacts)] == []
 
 
+async def test_what_is_there_already_is_young_again_so_that_nobody_removes_it_before_its_log_is_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.serve(app)
+    task = await world.client.submit("report", "otters")
+    await task.result()
+    file = await archived(world, task.id)
+    await world.bus.purge(world.names.tasks, world.names.task(task.id))
+    bucket = world.names.artifacts
+    metas = f"OBJ_{bucket}", f"$O.{bucket}.M.>"
+    before = {one.subject: one.seq async for one in world.bus.last_per_subject(*metas)}
+    monkeypatch.setattr("mesh.bus.objects.REFRESH_S", 0.0)
+    await archive.restore(world.bus, world.names, file)
+    after = {one.subject: one.seq async for one in world.bus.last_per_subject(*metas)}
+    assert before
+    assert all(after[subject] > seq for subject, seq in before.items())
+
+
+async def test_a_damaged_archive_does_no_harm_to_an_object_that_is_in_use(world: World) -> None:
+    await world.serve(app)
+    task = await world.client.submit("report", "otters")
+    await task.result()
+    whole = await archived(world, task.id)
+    await purge(world, task.id)
+    used = await world.bus.put_object(world.names.artifacts, b"in use")
+    digest = archive.OBJECTS + next(iter(_objects(whole)))
+    with pytest.raises(InvalidInput, match="damaged"):
+        await archive.restore(world.bus, world.names, _changed(whole, digest, b"in use"))
+    assert [one async for one in world.bus.objects(world.names.artifacts)] == [used]
+
+
 async def test_a_task_that_has_not_ended_is_not_archived(world: World) -> None:
     await world.router()
     await world.executor(app)

@@ -84,3 +84,23 @@ async def test_a_conversation_with_a_task_that_has_not_ended_is_kept(world: Worl
     await world.executor(app)
     await world.outcome(waiting.id)
     assert await store.delete(DeleteRequest(v=1, context_id="c", sequence=await newest(world))) == 2
+
+
+async def test_a_store_that_is_down_while_a_conversation_is_deleted_forgets_it_too(
+    world: World, new_database: Callable[[], str]
+) -> None:
+    url = new_database()
+    await serve(world, new_database())
+    world.give(database=url)
+    other = await world.start("session-store")
+    await said(world, "c", "d")
+    store = SessionStore(world.bus, world.names)
+    await store.contexts(ContextsRequest(v=1, sequence=await newest(world)))
+    await other.stop()
+    request = DeleteRequest(v=1, context_id="c", owner="acme/ann", sequence=await newest(world))
+    assert await store.delete(request) == 1
+    await world.stop()
+    world.give(database=url)
+    await world.start("session-store")
+    page = await store.contexts(ContextsRequest(v=1, sequence=await newest(world)))
+    assert [one.context_id for one in page.contexts] == ["d"]

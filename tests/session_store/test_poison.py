@@ -49,6 +49,31 @@ async def test_what_cannot_be_read_or_held_is_skipped_and_counted(world: World, 
     assert skipped + len(page.tasks) == len(POISON) + 5
 
 
+PURGES = (
+    b"otters",
+    b'{"v":1,"logs":{"good":1}}',
+    b'{"v":1,"by":"x","logs":{"good":"all"}}',
+    b'{"v":1,"by":"x","logs":{"a\\u0000b":1}}',
+    b'{"v":1,"by":"x","logs":' + b"[" * 1000 + b"]" * 1000 + b"}",
+)
+
+
+async def test_what_says_of_no_log_that_it_is_gone_is_skipped_and_counted(world: World, database: str) -> None:
+    world.give(database=database)
+    store = await world.start("session-store")
+    await append(world, "good", commit("good"))
+    for body in PURGES:
+        await world.bus.publish(world.names.purged(), body)
+    many = {f"none-{n}": 2**62 for n in range(20_000)}
+    await world.bus.publish(world.names.purged(), msgspec.json.encode({"v": 7, "by": "x", "logs": many, "new": 1}))
+    last = await append(world, "good2", commit("good2"))
+    page = await world.client.tasks(sequence=last)
+    assert {one.id for one in page.tasks} == {"good", "good2"}
+    await store.stop()
+    (seq, skipped, _) = (await all_rows(database))["counts"][0]
+    assert (seq, len(PURGES) - skipped) in ((last, 0), (last, 1)), "SQLite can look for a NUL"
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -25,11 +25,12 @@ from schemas.task import ForkedFrom, TaskAccepted, TaskCompleted
 from services.session_store import views
 from services.session_store.database import Database, DatabaseUnavailable
 from services.session_store.keeper import Keeper
-from services.session_store.retention import Retention
+from services.session_store.retention import Ages, Retention
 from tests.integration.world import World
 from tests.session_store.watching import all_rows
 
 KEEP_S = 1000.0
+AGES = Ages(keep_s=KEEP_S, object_s=0.0, orphan_s=0.0)
 AT = "2026-01-02T03:04:05.000000Z"
 
 
@@ -54,16 +55,18 @@ class Hands:
 class Keeping:
     """A keeper over one database, and a retention whose clock the test moves."""
 
-    def __init__(self, world: World, url: str) -> None:
+    def __init__(self, world: World, url: str, ages: Ages = AGES) -> None:
         self.world = world
         self.url = url
         self.database = Database(url)
         self.keeper = Keeper(world.bus, world.names, self.database)
         self.clock = Hands()
-        self.retention = Retention(
-            world.bus, world.names, self.database, self.keeper, self.clock, keep_s=KEEP_S, margin_s=0.0
-        )  # fmt: skip
-        self.newest = ""
+        self.ages = ages
+        self.retention = Retention(world.bus, world.names, self.database, self.keeper, self.clock, self.ages)
+
+    def again(self) -> Keeping:
+        """Another process on the same database."""
+        return Keeping(self.world, self.url, self.ages)
 
     async def log(self, id: str, *events: object, ended: bool = True, context: str | None = None) -> None:
         """A whole log: accepted, then these events, then the end."""
@@ -103,12 +106,12 @@ class Keeping:
 
 @pytest.fixture
 async def keeping(world: World, database: str) -> AsyncIterator[Keeping]:
-    async with _kept(Keeping(world, database)) as keeping:
+    async with kept(Keeping(world, database)) as keeping:
         yield keeping
 
 
 @asynccontextmanager
-async def _kept(keeping: Keeping) -> AsyncIterator[Keeping]:
+async def kept(keeping: Keeping) -> AsyncIterator[Keeping]:
     running = asyncio.create_task(keeping.keeper.keep())
     try:
         yield keeping
@@ -165,12 +168,12 @@ async def test_an_object_is_removed_with_the_last_log_that_refers_to_it(keeping:
     assert await bus.find_object(bucket, own.digest) is None
     assert await bus.find_object(bucket, shared.digest) == shared
     await keeping.log("t3")
-    keeping.retention._margin_s = 3600.0
+    keeping.retention._ages = Ages(keep_s=KEEP_S, orphan_s=0.0)
     await keeping.world.bus.purge(keeping.world.names.tasks, keeping.world.names.task("t2"))
     await keeping.log("t2", TaskCompleted(output_ref=ObjectRef(digest=shared.digest, size=6)), ended=False)
     assert await keeping.pass_time() == 2
     assert await bus.find_object(bucket, shared.digest) == shared, "it is younger than the margin"
-    keeping.retention._margin_s = 0.0
+    keeping.retention._ages = AGES
     await keeping.retention.go_round()
     assert await bus.find_object(bucket, shared.digest) is None
 
