@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from mesh.bus.admin import Admin
@@ -43,10 +44,12 @@ OpeningT = TypeVar("OpeningT", bound=Opening)
 class Bus:
     """Connections to one broker, kept alive until closed.
 
-    Four of them, so that none delays another: *commit* for everything that waits for an answer, *bulk* for what may be
-    lost, *objects* for large bodies, *control* for deliveries and live subscriptions. The last three are opened on
-    first use. What cannot be sent now is never sent later: the caller is told instead. `timeout_s` bounds every single
-    wait for the broker; an append, a publish and a request may have a time of their own.
+    Four of them, so that none delays another: *commit* for everything that waits for an answer, for what is answered to
+    others and for the verbs of deliveries, *bulk* for what may be lost, *objects* for large bodies, *control* for
+    deliveries and live subscriptions. Who can commit can keep what it holds, and say so; who cannot takes nothing, so
+    *control* stands only while *commit* does. The last three are opened on first use. What cannot be sent now is never
+    sent later: the caller is told instead. `timeout_s` bounds every single wait for the broker; an append, a publish
+    and a request may have a time of their own.
     """
 
     def __init__(self, url: str, *, name: str, observer: Observer | None, timeout_s: float) -> None:
@@ -56,7 +59,7 @@ class Bus:
         self._observer = observer
         self._commit = Link(url, f"{name}/commit", timeout_s=timeout_s)
         self._bulk = _OnDemand(Link(url, f"{name}/bulk", timeout_s=timeout_s), self._returned)
-        self._control = _OnDemand(Link(url, name, timeout_s=timeout_s), self._returned)
+        self._control = _OnDemand(Link(url, name, timeout_s=timeout_s, behind=self._commit), self._returned)
         self._inbox = Inbox(self._commit)
         self._api = Api(self._inbox)
         self._publisher = Publisher(self._inbox, observer)
@@ -102,10 +105,8 @@ class Bus:
         return all(link.connected for link in self._links())
 
     async def wait_connected(self) -> None:
-        """Wait until every connection in use stands."""
-        while not self.connected:
-            for link in self._links():
-                await link.wait_connected()
+        """Wait until the connection that commits stands; the others have no say in what is appended and read."""
+        await self._commit.wait_connected()
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call when all connections stand again after a loss."""
@@ -183,13 +184,31 @@ class Bus:
         """Bytes sent that the socket has not taken yet."""
         return self._bulk.link.backlog
 
-    async def request(self, subject: str, data: bytes, *, timeout_s: float) -> LiveMessage:
-        """Ask whoever answers a subject.
+    async def request(
+        self, subject: str, data: bytes, *, timeout_s: float, accept: Callable[[bytes], bool] = lambda body: True
+    ) -> LiveMessage:
+        """Ask whoever answers a subject; an answer that is not accepted counts as none.
 
         Raises:
-            BusUnavailable: nobody answers, or not in time.
+            NobodyAnswers: nobody listens there, as the broker says at once.
+            BusUnavailable: no answer in time.
+            PermissionDenied: this user may not ask there.
         """
-        return live_message(await self._inbox.ask(subject, data, timeout_s=timeout_s))
+        return live_message(await self._inbox.request(subject, data, timeout_s=timeout_s, accept=accept))
+
+    async def take_requests(self, subject: str, callback: Callable[[LiveMessage], None]) -> Subscription:
+        """As `subscribe`, on the connection that commits: who can commit can be asked.
+
+        Raises:
+            BusUnavailable: there is no connection.
+            PermissionDenied: this user may not listen there.
+        """
+        return await self._listen(self._commit, subject, callback)
+
+    async def answer(self, request: LiveMessage, data: bytes) -> None:
+        """Answer what came by `take_requests`; while that connection is down nothing is sent."""
+        with suppress(BusUnavailable):
+            await self._commit.publish(request.reply, data)
 
     async def newest(self, stream: str, subject: str, *, leader: bool = False) -> StoredMessage | None:
         """The newest message of a subject; without `leader` it may be old."""
@@ -243,10 +262,7 @@ class Bus:
             BusUnavailable: there is no connection.
             PermissionDenied: this user may not listen there.
         """
-        link = await self._control.get()
-        subscription = await listen(link, subject, callback, on_gap, self._handed_out.discard, queue)
-        self._handed_out.add(subscription)
-        return subscription
+        return await self._listen(await self._control.get(), subject, callback, on_gap, queue)
 
     async def pull(
         self,
@@ -267,7 +283,7 @@ class Bus:
         """
         link = await self._control.get()
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-        verbs = Verbs(link, self._inbox, self._observer)
+        verbs = Verbs(self._inbox, self._observer)
         puller = Puller(link, verbs, subject, handler, slots=slots, on_gone=on_gone)
         return await self._own(puller)
 
@@ -279,7 +295,7 @@ class Bus:
             MeshError: there is no such stream.
         """
         link = await self._control.get()
-        return await self._own(Follow(link, self._api, Verbs(link, self._inbox, None), stream, after))
+        return await self._own(Follow(link, self._api, Verbs(self._inbox, None), stream, after))
 
     async def watch(self, bucket: str, on_entry: OnEntry) -> Subscription:
         """Call with every entry of a bucket, then with every change.
@@ -290,7 +306,7 @@ class Bus:
             BusUnavailable: the broker is out of reach.
         """
         link = await self._control.get()
-        watch = Watch(link, self._api, Verbs(link, self._inbox, None), bucket, on_entry)
+        watch = Watch(link, self._api, Verbs(self._inbox, None), bucket, on_entry)
         return await self._own(watch)
 
     async def put(self, bucket: str, key: str, value: bytes) -> int:
@@ -417,6 +433,18 @@ class Bus:
         if self.connected:
             for callback in self._on_reconnect:
                 callback()
+
+    async def _listen(
+        self,
+        link: Link,
+        subject: str,
+        callback: Callable[[LiveMessage], None],
+        on_gap: Callable[[], None] | None = None,
+        queue: str = "",
+    ) -> Subscription:
+        subscription = await listen(link, subject, callback, on_gap, self._handed_out.discard, queue)
+        self._handed_out.add(subscription)
+        return subscription
 
     async def _own(self, opening: OpeningT) -> OpeningT:
         self._handed_out.add(opening)

@@ -48,10 +48,11 @@ def without_secrets(url: str) -> str:
 class Link:
     """One connection to the broker, kept alive until it is closed.
 
-    `timeout_s` bounds every wait for the broker: a dial, a round trip, a request that has no time-out of its own.
+    `timeout_s` bounds every wait for the broker: a dial, a round trip, a request that has no time-out of its own. One
+    that stands `behind` another is lost with it, and comes back after it.
     """
 
-    def __init__(self, url: str, name: str, *, timeout_s: float) -> None:
+    def __init__(self, url: str, name: str, *, timeout_s: float, behind: Link | None = None) -> None:
         self.url = url
         self.name = name
         self.timeout_s = timeout_s
@@ -71,6 +72,9 @@ class Link:
         self._on_lost: list[Callable[[], None]] = []
         self._on_back: list[Callable[[], None]] = []
         self._on_denied: list[Callable[[str, str], None]] = []
+        self._behind = behind
+        if behind is not None:
+            behind.on_lost(self._lose)
 
     @property
     def connected(self) -> bool:
@@ -273,6 +277,8 @@ class Link:
         while True:
             session = Session(self._options.starting_elsewhere(left), lost=self._lost, report=self._report)
             try:
+                if self._behind is not None:
+                    await self._behind.wait_connected()
                 await session.open(self._inlets)
             except MeshError as error:
                 attempts += 1
@@ -281,6 +287,10 @@ class Link:
                 await asyncio.sleep(_REDIAL_S)
             else:
                 return session
+
+    def _lose(self) -> None:
+        if self._session is not None:
+            self._session.lose()
 
     def _lost(self, session: Session) -> None:
         if session is not self._session:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -94,9 +94,8 @@ class Crew:
             self.stop()
         names = self._config.names
         presence = Presence(bus, names.workers, self._record)
-        questions = Questions(bus, self.name, holds=self.holds, drain=self.drain)
-        listening = aclosing(await bus.subscribe(names.worker(self.name), questions.take))
-        async with listening, asyncio.TaskGroup() as group:
+        questions = Questions(bus, names.worker(self.name), self.name, holds=self.holds, drain=self.drain)
+        async with questions.listening(), asyncio.TaskGroup() as group:
             micro, pulse = Micro(bus, names.prefix, self._record, workers), Pulse(self._speak)
             own = (presence.beat, questions.serve, micro.serve, pulse.beat)
             background = [group.create_task(run()) for run in (*beside, *own)]
