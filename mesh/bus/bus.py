@@ -104,6 +104,15 @@ class Bus:
         """Whether every connection in use stands."""
         return all(link.connected for link in self._links())
 
+    @property
+    def max_payload(self) -> int:
+        """The largest message that the broker takes, in bytes.
+
+        Raises:
+            BusUnavailable: there is no connection.
+        """
+        return self._commit.session.client.max_payload
+
     async def wait_connected(self) -> None:
         """Wait until the connection that commits stands; the others have no say in what is appended and read."""
         await self._commit.wait_connected()

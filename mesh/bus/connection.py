@@ -71,7 +71,7 @@ class Link:
         self._silent_since: float | None = None
         self._on_lost: list[Callable[[], None]] = []
         self._on_back: list[Callable[[], None]] = []
-        self._on_denied: list[Callable[[str, str], None]] = []
+        self._on_denied: list[Callable[[str, str], bool]] = []
         self._behind = behind
         if behind is not None:
             behind.on_lost(self._lose)
@@ -117,8 +117,8 @@ class Link:
         """Call when a broken connection stands again with its subscriptions."""
         self._on_back.append(callback)
 
-    def on_denied(self, callback: Callable[[str, str], None]) -> None:
-        """Call with `publish` or `subscription` and the subject in lower case.
+    def on_denied(self, callback: Callable[[str, str], bool]) -> None:
+        """Call with `publish` or `subscription` and the subject in lower case; it says whether somebody was told.
 
         The broker's refusal reaches a client in lower case only.
         """
@@ -305,11 +305,12 @@ class Link:
             _log.error("error on the connection", exc_info=error, extra={"link": self.name})
             return
         kind, subject = denied.groups()
-        _log.warning("the broker refuses: %s", error, extra={"link": self.name})
         for inlet in self._inlets:
             inlet.denied = inlet.denied or (kind == "subscription" and inlet.subject.lower() == subject)
-        for callback in self._on_denied:
-            callback(kind, subject)
+        told = [callback(kind, subject) for callback in self._on_denied]
+        # Whoever waits for an answer says himself what it means; nobody else would hear of the rest.
+        level = logging.DEBUG if any(told) else logging.WARNING
+        _log.log(level, "the broker refuses: %s", error, extra={"link": self.name})
 
 
 def _header_size(headers: Mapping[str, str]) -> int:

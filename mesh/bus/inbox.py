@@ -131,10 +131,11 @@ class Inbox:
         for waiter in self._waiting.values():
             waiter.fail(BusUnavailable(f"the connection broke while {waiter.subject} was on its way"))
 
-    def _denied(self, kind: str, subject: str) -> None:
-        for waiter in self._waiting.values():
-            if kind == "publish" and waiter.subject.lower() == subject:
-                waiter.fail(PermissionDenied(f"this user may not publish to {waiter.subject}"))
+    def _denied(self, kind: str, subject: str) -> bool:
+        waiting = [one for one in self._waiting.values() if kind == "publish" and one.subject.lower() == subject]
+        for waiter in waiting:
+            waiter.fail(PermissionDenied(f"this user may not publish to {waiter.subject}"))
+        return bool(waiting)
 
 
 def _says_nobody(answer: Msg) -> bool:

@@ -103,6 +103,8 @@ class Takeover:
             log.warning("the presence of a lost worker cannot be read", worker=worker, error=str(error))
             return
         if record is not None:
+            if record.unlisted:
+                log.info("left to ack_wait", worker=worker, deliveries=record.unlisted)
             async with asyncio.TaskGroup() as group:
                 for reply in record.replies:
                     group.create_task(self._hand_on(worker, reply))
