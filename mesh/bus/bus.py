@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from mesh.bus.inbox import Inbox
 from mesh.bus.live import listen, live_message
 from mesh.bus.messages import Conflict, ConsumerState, LiveMessage, Observer, StoredMessage, StreamState, Subscription
 from mesh.bus.objects import ObjectStores, StoredObject
+from mesh.bus.on_demand import OnDemand
 from mesh.bus.publish import Publisher
 from mesh.bus.pull import Puller
 from mesh.bus.read import Reader
@@ -58,8 +59,8 @@ class Bus:
         self.name = name
         self._observer = observer
         self._commit = Link(url, f"{name}/commit", timeout_s=timeout_s)
-        self._bulk = _OnDemand(Link(url, f"{name}/bulk", timeout_s=timeout_s), self._returned)
-        self._control = _OnDemand(Link(url, name, timeout_s=timeout_s, behind=self._commit), self._returned)
+        self._bulk = OnDemand(Link(url, f"{name}/bulk", timeout_s=timeout_s), self._returned)
+        self._control = OnDemand(Link(url, name, timeout_s=timeout_s, behind=self._commit), self._returned)
         self._inbox = Inbox(self._commit)
         self._api = Api(self._inbox)
         self._publisher = Publisher(self._inbox, observer)
@@ -67,7 +68,7 @@ class Bus:
         self._reader = Reader(self._inbox, self._api, self._scan)
         self._buckets = Buckets(self._inbox, self._publisher, self._scan)
         self._admin = Admin(self._api)
-        self._large = _OnDemand(Link(url, f"{name}/objects", timeout_s=timeout_s), self._returned)
+        self._large = OnDemand(Link(url, f"{name}/objects", timeout_s=timeout_s), self._returned)
         self._objects = _objects_over(self._large, observer)
         self._on_reconnect: list[Callable[[], None]] = []
         self._handed_out: set[Subscription] = set()
@@ -465,39 +466,10 @@ class Bus:
         return opening
 
 
-def _objects_over(connection: _OnDemand, observer: Observer | None) -> ObjectStores:
+def _objects_over(connection: OnDemand, observer: Observer | None) -> ObjectStores:
     """Object buckets over a connection of their own, with an inbox that is opened with it."""
     inbox = Inbox(connection.link)
     connection.on_open = inbox.open
     api, publisher = Api(inbox), Publisher(inbox, observer)
     scan = Scan(connection.link, api)
     return ObjectStores(connection.get, api=api, publisher=publisher, reader=Reader(inbox, api, scan), scan=scan)
-
-
-class _OnDemand:
-    """A connection that is opened when first needed."""
-
-    def __init__(self, link: Link, on_back: Callable[[], None]) -> None:
-        self.link = link
-        self.opened = False
-        self.on_open: Callable[[], Awaitable[None]] | None = None
-        self._opening = asyncio.Lock()
-        link.on_back(on_back)
-
-    async def get(self) -> Link:
-        if not self.opened:
-            try:
-                # Or many who come at once would each wait for the dials of all before them.
-                async with asyncio.timeout(self.link.timeout_s):
-                    await self._opening.acquire()
-            except TimeoutError as error:
-                raise BusUnavailable("the connection did not come in time") from error
-            try:
-                if not self.opened:
-                    await self.link.open()
-                    if self.on_open:
-                        await self.on_open()
-                    self.opened = True
-            finally:
-                self._opening.release()
-        return self.link

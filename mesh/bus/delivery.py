@@ -15,7 +15,7 @@ _CONFIRM_S = 1.0
 
 
 class Verbs:
-    """Sends what a worker answers to its deliveries, on the connection of `inbox`: that by which they came may be down."""
+    """Sends what a worker answers to its deliveries, by the connection of `inbox`; theirs may be down."""
 
     def __init__(self, inbox: Inbox, observer: Observer | None) -> None:
         self._inbox = inbox

@@ -130,9 +130,7 @@ async def holds(bus: Bus) -> bool:
     ],
     ids=["yes", "no", "another's", "another's, then its own", "no text", "none", "another type", "deep", "both"],
 )
-async def test_only_an_answer_of_the_worker_that_was_asked_counts(
-    bus: Late, bodies: list[bytes], counts: bool
-) -> None:
+async def test_only_an_answer_of_the_worker_that_was_asked_counts(bus: Late, bodies: list[bytes], counts: bool) -> None:
     async with answering(bus, *bodies):
         assert await holds(bus) is counts
 
