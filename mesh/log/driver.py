@@ -232,9 +232,7 @@ class Driver:
     def _may_not_ask(self, error: PermissionDenied) -> None:
         if not self._told_denied:
             self._told_denied = True
-            hint = (
-                f"allow this user to publish to {self.names.worker('*')}; slow workers may lose tasks until then"
-            )
+            hint = f"allow this user to publish to {self.names.worker('*')}; slow workers may lose tasks until then"
             log.warning("workers cannot be asked what they hold", error=error.message, hint=hint)
 
     async def _is_quick(self) -> bool:
