@@ -27,7 +27,8 @@ from services.router.rules import Lost
 
 EVENTS: Final = "$SYS.ACCOUNT.*.DISCONNECT"
 IN_ORDER: Final = "Client Closed"
-GRACE_S: Final = 0.05
+# With the pause between the two questions these are the 50 ms of K1 before a worker can be taken for lost.
+GRACE_S: Final = 0.02
 # A link that broke, rather than was closed, may belong to a worker that lives and dials again.
 LONG_GRACE_S: Final = 0.5
 SERVICES: Final = ("executor-", "tool-runner-")
