@@ -2,6 +2,7 @@
 
     MeshError
     ├── BusUnavailable        the broker did not answer in time, or cannot be reached
+    │   ├── NobodyAnswers     the broker says that nobody listens where something was asked
     │   ├── NotAMesh          a NATS server answers, but it holds no mesh
     │   └── ViewBehind        the session store has not come to a sequence in time
     ├── PermissionDenied      the broker refused a subject to this user
@@ -66,6 +67,10 @@ class BusUnavailable(MeshError):
 
     code = codes.BUS_UNAVAILABLE
     retryable = True
+
+
+class NobodyAnswers(BusUnavailable):
+    """The broker says that nobody listens where something was asked; somebody may, later."""
 
 
 class NotAMesh(BusUnavailable):

@@ -54,6 +54,7 @@ class WorkerRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `held` are the stream sequences of the deliveries it has held for longer than the rewriting pause, and `replies` the
     subjects on which these are answered, in the same order: with them a router gives back what a dead worker held.
+    `unlisted` are as many more, for which the record has no room.
     `agents` are those an executor runs; another version of its app may have others. `stuck` says what blocks it, and
     `problems` what some of its tasks will fail with, such as a model's key that is missing.
     """
@@ -73,3 +74,4 @@ class WorkerRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     stuck: str = ""
     problems: tuple[str, ...] = ()
     agents: tuple[str, ...] = ()
+    unlisted: int = 0

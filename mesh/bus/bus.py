@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from mesh.bus.admin import Admin
@@ -26,6 +27,7 @@ from mesh.bus.messages import (
     Subscription,
 )
 from mesh.bus.objects import ObjectStores, StoredObject
+from mesh.bus.on_demand import OnDemand
 from mesh.bus.publish import Publisher
 from mesh.bus.pull import Puller
 from mesh.bus.read import Reader
@@ -52,10 +54,12 @@ OpeningT = TypeVar("OpeningT", bound=Opening)
 class Bus:
     """Connections to one broker, kept alive until closed.
 
-    Four of them, so that none delays another: *commit* for everything that waits for an answer, *bulk* for what may be
-    lost, *objects* for large bodies, *control* for deliveries and live subscriptions. The last three are opened on
-    first use. What cannot be sent now is never sent later: the caller is told instead. `timeout_s` bounds every single
-    wait for the broker; an append, a publish and a request may have a time of their own.
+    Four of them, so that none delays another: *commit* for everything that waits for an answer, for what is answered to
+    others and for the verbs of deliveries, *bulk* for what may be lost, *objects* for large bodies, *control* for
+    deliveries and live subscriptions. Who can commit can keep what it holds, and say so; who cannot takes nothing, so
+    *control* stands only while *commit* does. The last three are opened on first use. What cannot be sent now is never
+    sent later: the caller is told instead. `timeout_s` bounds every single wait for the broker; an append, a publish
+    and a request may have a time of their own.
     """
 
     def __init__(self, url: str, *, name: str, observer: Observer | None, timeout_s: float) -> None:
@@ -64,8 +68,8 @@ class Bus:
         self.name = name
         self._observer = observer
         self._commit = Link(url, f"{name}/commit", timeout_s=timeout_s)
-        self._bulk = _OnDemand(Link(url, f"{name}/bulk", timeout_s=timeout_s), self._returned)
-        self._control = _OnDemand(Link(url, name, timeout_s=timeout_s), self._returned)
+        self._bulk = OnDemand(Link(url, f"{name}/bulk", timeout_s=timeout_s), self._returned)
+        self._control = OnDemand(Link(url, name, timeout_s=timeout_s, behind=self._commit), self._returned)
         self._inbox = Inbox(self._commit)
         self._api = Api(self._inbox)
         self._publisher = Publisher(self._inbox, observer)
@@ -73,7 +77,7 @@ class Bus:
         self._reader = Reader(self._inbox, self._api, self._scan)
         self._buckets = Buckets(self._inbox, self._publisher, self._scan)
         self._admin = Admin(self._api)
-        self._large = _OnDemand(Link(url, f"{name}/objects", timeout_s=timeout_s), self._returned)
+        self._large = OnDemand(Link(url, f"{name}/objects", timeout_s=timeout_s), self._returned)
         self._objects = _objects_over(self._large, observer)
         self._on_reconnect: list[Callable[[], None]] = []
         self._handed_out: set[Subscription] = set()
@@ -110,11 +114,18 @@ class Bus:
         """Whether every connection in use stands."""
         return all(link.connected for link in self._links())
 
+    @property
+    def max_payload(self) -> int:
+        """The largest message that the broker takes, in bytes.
+
+        Raises:
+            BusUnavailable: there is no connection.
+        """
+        return self._commit.session.client.max_payload
+
     async def wait_connected(self) -> None:
-        """Wait until every connection in use stands."""
-        while not self.connected:
-            for link in self._links():
-                await link.wait_connected()
+        """Wait until the connection that commits stands; the others have no say in what is appended and read."""
+        await self._commit.wait_connected()
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call when all connections stand again after a loss."""
@@ -192,13 +203,31 @@ class Bus:
         """Bytes sent that the socket has not taken yet."""
         return self._bulk.link.backlog
 
-    async def request(self, subject: str, data: bytes, *, timeout_s: float) -> LiveMessage:
-        """Ask whoever answers a subject.
+    async def request(
+        self, subject: str, data: bytes, *, timeout_s: float, accept: Callable[[bytes], bool] = lambda body: True
+    ) -> LiveMessage:
+        """Ask whoever answers a subject; an answer that is not accepted counts as none.
 
         Raises:
-            BusUnavailable: nobody answers, or not in time.
+            NobodyAnswers: nobody listens there, as the broker says at once.
+            BusUnavailable: no answer in time.
+            PermissionDenied: this user may not ask there.
         """
-        return live_message(await self._inbox.ask(subject, data, timeout_s=timeout_s))
+        return live_message(await self._inbox.request(subject, data, timeout_s=timeout_s, accept=accept))
+
+    async def take_requests(self, subject: str, callback: Callable[[LiveMessage], None]) -> Subscription:
+        """As `subscribe`, on the connection that commits: who can commit can be asked.
+
+        Raises:
+            BusUnavailable: there is no connection.
+            PermissionDenied: this user may not listen there.
+        """
+        return await self._listen(self._commit, subject, callback)
+
+    async def answer(self, request: LiveMessage, data: bytes) -> None:
+        """Answer what came by `take_requests`; while that connection is down nothing is sent."""
+        with suppress(BusUnavailable):
+            await self._commit.publish(request.reply, data)
 
     async def newest(self, stream: str, subject: str, *, leader: bool = False) -> StoredMessage | None:
         """The newest message of a subject; without `leader` it may be old."""
@@ -252,10 +281,7 @@ class Bus:
             BusUnavailable: there is no connection.
             PermissionDenied: this user may not listen there.
         """
-        link = await self._control.get()
-        subscription = await listen(link, subject, callback, on_gap, self._handed_out.discard, queue)
-        self._handed_out.add(subscription)
-        return subscription
+        return await self._listen(await self._control.get(), subject, callback, on_gap, queue)
 
     async def pull(
         self,
@@ -276,7 +302,7 @@ class Bus:
         """
         link = await self._control.get()
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-        verbs = Verbs(link, self._inbox, self._observer)
+        verbs = Verbs(self._inbox, self._observer)
         puller = Puller(link, verbs, subject, handler, slots=slots, on_gone=on_gone)
         return await self._own(puller)
 
@@ -290,7 +316,7 @@ class Bus:
             MeshError: there is no such stream.
         """
         link = await self._control.get()
-        verbs = Verbs(link, self._inbox, None)
+        verbs = Verbs(self._inbox, None)
         return await self._own(Follow(link, self._api, verbs, self._reader, stream, after=after, covered=covered))
 
     async def watch(self, bucket: str, on_entry: OnEntry) -> Subscription:
@@ -302,7 +328,7 @@ class Bus:
             BusUnavailable: the broker is out of reach.
         """
         link = await self._control.get()
-        watch = Watch(link, self._api, Verbs(link, self._inbox, None), bucket, on_entry)
+        watch = Watch(link, self._api, Verbs(self._inbox, None), bucket, on_entry)
         return await self._own(watch)
 
     async def put(self, bucket: str, key: str, value: bytes) -> int:
@@ -434,6 +460,18 @@ class Bus:
             for callback in self._on_reconnect:
                 callback()
 
+    async def _listen(
+        self,
+        link: Link,
+        subject: str,
+        callback: Callable[[LiveMessage], None],
+        on_gap: Callable[[], None] | None = None,
+        queue: str = "",
+    ) -> Subscription:
+        subscription = await listen(link, subject, callback, on_gap, self._handed_out.discard, queue)
+        self._handed_out.add(subscription)
+        return subscription
+
     async def _own(self, opening: OpeningT) -> OpeningT:
         self._handed_out.add(opening)
         try:
@@ -444,39 +482,10 @@ class Bus:
         return opening
 
 
-def _objects_over(connection: _OnDemand, observer: Observer | None) -> ObjectStores:
+def _objects_over(connection: OnDemand, observer: Observer | None) -> ObjectStores:
     """Object buckets over a connection of their own, with an inbox that is opened with it."""
     inbox = Inbox(connection.link)
     connection.on_open = inbox.open
     api, publisher = Api(inbox), Publisher(inbox, observer)
     scan = Scan(connection.link, api)
     return ObjectStores(connection.get, api=api, publisher=publisher, reader=Reader(inbox, api, scan), scan=scan)
-
-
-class _OnDemand:
-    """A connection that is opened when first needed."""
-
-    def __init__(self, link: Link, on_back: Callable[[], None]) -> None:
-        self.link = link
-        self.opened = False
-        self.on_open: Callable[[], Awaitable[None]] | None = None
-        self._opening = asyncio.Lock()
-        link.on_back(on_back)
-
-    async def get(self) -> Link:
-        if not self.opened:
-            try:
-                # Or many who come at once would each wait for the dials of all before them.
-                async with asyncio.timeout(self.link.timeout_s):
-                    await self._opening.acquire()
-            except TimeoutError as error:
-                raise BusUnavailable("the connection did not come in time") from error
-            try:
-                if not self.opened:
-                    await self.link.open()
-                    if self.on_open:
-                        await self.on_open()
-                    self.opened = True
-            finally:
-                self._opening.release()
-        return self.link

@@ -48,10 +48,11 @@ def without_secrets(url: str) -> str:
 class Link:
     """One connection to the broker, kept alive until it is closed.
 
-    `timeout_s` bounds every wait for the broker: a dial, a round trip, a request that has no time-out of its own.
+    `timeout_s` bounds every wait for the broker: a dial, a round trip, a request that has no time-out of its own. One
+    that stands `behind` another is lost with it, and comes back after it.
     """
 
-    def __init__(self, url: str, name: str, *, timeout_s: float) -> None:
+    def __init__(self, url: str, name: str, *, timeout_s: float, behind: Link | None = None) -> None:
         self.url = url
         self.name = name
         self.timeout_s = timeout_s
@@ -70,7 +71,10 @@ class Link:
         self._silent_since: float | None = None
         self._on_lost: list[Callable[[], None]] = []
         self._on_back: list[Callable[[], None]] = []
-        self._on_denied: list[Callable[[str, str], None]] = []
+        self._on_denied: list[Callable[[str, str], bool]] = []
+        self._behind = behind
+        if behind is not None:
+            behind.on_lost(self._lose)
 
     @property
     def connected(self) -> bool:
@@ -113,8 +117,8 @@ class Link:
         """Call when a broken connection stands again with its subscriptions."""
         self._on_back.append(callback)
 
-    def on_denied(self, callback: Callable[[str, str], None]) -> None:
-        """Call with `publish` or `subscription` and the subject in lower case.
+    def on_denied(self, callback: Callable[[str, str], bool]) -> None:
+        """Call with `publish` or `subscription` and the subject in lower case; it says whether somebody was told.
 
         The broker's refusal reaches a client in lower case only.
         """
@@ -273,6 +277,8 @@ class Link:
         while True:
             session = Session(self._options.starting_elsewhere(left), lost=self._lost, report=self._report)
             try:
+                if self._behind is not None:
+                    await self._behind.wait_connected()
                 await session.open(self._inlets)
             except MeshError as error:
                 attempts += 1
@@ -281,6 +287,10 @@ class Link:
                 await asyncio.sleep(_REDIAL_S)
             else:
                 return session
+
+    def _lose(self) -> None:
+        if self._session is not None:
+            self._session.lose()
 
     def _lost(self, session: Session) -> None:
         if session is not self._session:
@@ -295,11 +305,12 @@ class Link:
             _log.error("error on the connection", exc_info=error, extra={"link": self.name})
             return
         kind, subject = denied.groups()
-        _log.warning("the broker refuses: %s", error, extra={"link": self.name})
         for inlet in self._inlets:
             inlet.denied = inlet.denied or (kind == "subscription" and inlet.subject.lower() == subject)
-        for callback in self._on_denied:
-            callback(kind, subject)
+        told = [callback(kind, subject) for callback in self._on_denied]
+        # Whoever waits for an answer says himself what it means; nobody else would hear of the rest.
+        level = logging.DEBUG if any(told) else logging.WARNING
+        _log.log(level, "the broker refuses: %s", error, extra={"link": self.name})
 
 
 def _header_size(headers: Mapping[str, str]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 
-from mesh.bus.connection import Link, Msg
+from mesh.bus.connection import Msg
 from mesh.bus.inbox import Inbox
 from mesh.bus.messages import Observer
 from mesh.bus.scan import parse_ack
@@ -15,17 +15,16 @@ _CONFIRM_S = 1.0
 
 
 class Verbs:
-    """Sends what a worker answers to its deliveries."""
+    """Sends what a worker answers to its deliveries, by the connection of `inbox`; theirs may be down."""
 
-    def __init__(self, link: Link, inbox: Inbox, observer: Observer | None) -> None:
-        self._link = link
+    def __init__(self, inbox: Inbox, observer: Observer | None) -> None:
         self._inbox = inbox
         self._observer = observer
 
     async def send(self, reply: str, verb: bytes) -> None:
         """Send now or never: a verb that comes late may hit another worker's delivery."""
         with suppress(BusUnavailable):
-            await self._link.publish(reply, verb)
+            await self._inbox.link.publish(reply, verb)
 
     async def ack(self, subject: str, reply: str) -> None:
         """Acknowledge; the one verb that crash tests look at."""

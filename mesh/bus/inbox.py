@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from mesh.bus.connection import Link, Msg
-from mesh.errors import BusUnavailable, MeshError, PermissionDenied
+from mesh.errors import BusUnavailable, MeshError, NobodyAnswers, PermissionDenied
 
 _COARSE_S = 0.02
 
@@ -64,7 +64,8 @@ class Inbox:
         Without a `timeout_s` of its own it has that of its connection.
 
         Raises:
-            BusUnavailable: no answer in time, nobody answers this subject, or the connection broke.
+            NobodyAnswers: nobody answers this subject.
+            BusUnavailable: no answer in time, or the connection broke.
             PermissionDenied: the broker refused the subject to this user.
             TooLarge: the message is larger than the broker takes.
         """
@@ -81,9 +82,17 @@ class Inbox:
             answer = await future
         finally:
             del self._waiting[token]
-        if not answer.data and (answer.headers or {}).get("Status") == "503":
-            raise BusUnavailable(f"nobody answers {subject}", hint="the stream or service behind it is not there")
+        if _says_nobody(answer):
+            raise NobodyAnswers(f"nobody answers {subject}", hint="the stream or service behind it is not there")
         return answer
+
+    async def request(self, subject: str, data: bytes, *, timeout_s: float, accept: Callable[[bytes], bool]) -> Msg:
+        """Ask, and wait for the first answer that is accepted; raises as `ask` does."""
+
+        def is_it(answer: Msg) -> bool:
+            return _says_nobody(answer) or accept(answer.data)
+
+        return await self.ask(subject, data, timeout_s=timeout_s, collect=is_it)
 
     def close(self) -> None:
         """Fail what still waits."""
@@ -122,7 +131,12 @@ class Inbox:
         for waiter in self._waiting.values():
             waiter.fail(BusUnavailable(f"the connection broke while {waiter.subject} was on its way"))
 
-    def _denied(self, kind: str, subject: str) -> None:
-        for waiter in self._waiting.values():
-            if kind == "publish" and waiter.subject.lower() == subject:
-                waiter.fail(PermissionDenied(f"this user may not publish to {waiter.subject}"))
+    def _denied(self, kind: str, subject: str) -> bool:
+        waiting = [one for one in self._waiting.values() if kind == "publish" and one.subject.lower() == subject]
+        for waiter in waiting:
+            waiter.fail(PermissionDenied(f"this user may not publish to {waiter.subject}"))
+        return bool(waiting)
+
+
+def _says_nobody(answer: Msg) -> bool:
+    return not answer.data and (answer.headers or {}).get("Status") == "503"

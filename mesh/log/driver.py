@@ -17,7 +17,7 @@ import structlog
 from mesh.bus import Bus, StoredMessage
 from mesh.bus import Conflict as BusConflict
 from mesh.clock import BrokerClock, Clock, SystemClock
-from mesh.errors import BusUnavailable, StorageFull, TooLarge
+from mesh.errors import BusUnavailable, NobodyAnswers, PermissionDenied, StorageFull, TooLarge
 from mesh.log import dead_letters, ops
 from mesh.log.head import Entry
 from mesh.log.large import spill, spill_commit
@@ -34,10 +34,12 @@ PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 PATIENCE_S: Final = 2.0
 MAX_QUESTIONS: Final = 10
 UNKNOWN_S: Final = 0.1
+ABSENT_S: Final = 0.03
 # For so long a leader that was cut off may answer as if it still were one.
 DEPOSED_S: Final = 15.0
 A = TypeVar("A")
 log = structlog.get_logger("mesh.log")
+_answer = msgspec.json.Decoder(WorkerAnswer)
 
 
 def entry_of(message: StoredMessage) -> Entry:
@@ -66,6 +68,7 @@ class Driver:
         self.clock = clock or SystemClock()
         self._on_storage = on_storage
         self._full = False
+        self._told_denied = False
         self._patience_s = patience_s
         self.broker = BrokerClock(lambda: self._again(lambda: bus.server_time(names.work)))
         self.objects = MeshObjects(bus, names, self._again)
@@ -185,19 +188,52 @@ class Driver:
         await self.bus.send(op.subject, msgspec.json.encode(op.body))
 
     async def _holds(self, op: ops.Holds) -> bool:
-        """Silence counts only while the broker answers: one that stands still, or a slow link, is not the worker's."""
-        question = WorkerRequest(kind=worker.HOLDS, seq=op.seq, delivery=op.delivery)
-        subject, body = self.names.worker(op.worker), msgspec.json.encode(question)
+        """Whether the worker itself says so.
+
+        Silence counts only while the broker answers: one that stands still, or a slow link, is not the worker's. Who
+        may not ask has no answer either: then the log alone decides who goes on.
+        """
         quick = await self._is_quick()
         for _ in range(MAX_QUESTIONS):
             try:
-                answer = await self.bus.request(subject, body, timeout_s=self._patience_s)
-                return msgspec.json.decode(answer.data, type=WorkerAnswer).holds
+                return await self._ask_twice(op)
+            except PermissionDenied as error:
+                self._may_not_ask(error)
+                break
             except BusUnavailable:
                 before, quick = quick, await self._is_quick()
                 if before and quick:
                     break
         return False
+
+    async def _ask_twice(self, op: ops.Holds) -> bool:
+        """That nobody listens is heard twice before it counts: a worker whose connection broke is back in a moment."""
+        try:
+            return await self._ask(op)
+        except NobodyAnswers:
+            await asyncio.sleep(ABSENT_S)
+            return await self._ask(op)
+
+    async def _ask(self, op: ops.Holds) -> bool:
+        """What others answer in a worker's place, or cannot be read, is no answer of its own."""
+        question = WorkerRequest(kind=worker.HOLDS, seq=op.seq, delivery=op.delivery)
+
+        def is_its_own(body: bytes) -> bool:
+            try:
+                return _answer.decode(body).worker == op.worker
+            except dead_letters.UNREADABLE:
+                return False
+
+        answer = await self.bus.request(
+            self.names.worker(op.worker), msgspec.json.encode(question), timeout_s=self._patience_s, accept=is_its_own
+        )
+        return _answer.decode(answer.data).holds
+
+    def _may_not_ask(self, error: PermissionDenied) -> None:
+        if not self._told_denied:
+            self._told_denied = True
+            hint = f"allow this user to publish to {self.names.worker('*')}; slow workers may lose tasks until then"
+            log.warning("workers cannot be asked what they hold", error=error.message, hint=hint)
 
     async def _is_quick(self) -> bool:
         asked_at = time.monotonic()

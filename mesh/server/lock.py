@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -36,7 +37,7 @@ class StoreLock:
 
         Raises: StoreLocked with the pid of the holder; ServerError where locks are missing (Windows).
         """
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        fd = open_lock(path)
         try:
             await _locked(fd, path)
             lock = cls(fd)
@@ -55,6 +56,14 @@ class StoreLock:
     def release(self) -> None:
         """Give up this process's share; call it when the server has ended."""
         os.close(self.fd)
+
+
+def open_lock(path: Path) -> int:
+    """The file, made if it is not there; only its owner may open it, since whoever opens it can hold the lock."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    with suppress(PermissionError):  # another's file, who may have it as he likes
+        os.fchmod(fd, 0o600)
+    return fd
 
 
 def is_locked(path: Path) -> bool:

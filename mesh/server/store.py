@@ -87,9 +87,7 @@ class Store:
     def write_record(self, record: ServerRecord) -> None:
         """Say where the server is; readers see the old record or the new one, never a part."""
         with usable(self.path):
-            new = self.record_path.with_suffix(".new")
-            write_private(new, msgspec.json.encode(record))
-            new.replace(self.record_path)
+            write_private(self.record_path, msgspec.json.encode(record))
 
     def remove_record(self) -> None:
         """Say that no server runs."""
@@ -133,7 +131,13 @@ def usable(path: Path) -> Iterator[None]:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read, since it holds a password."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """Write a file that only its owner may read, since it holds a password.
+
+    It is always a new one that takes the place of the old: who could read that, or has it open, does not see this.
+    """
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(file, "wb") as out:
         out.write(content)
+    new.replace(path)

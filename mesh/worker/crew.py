@@ -6,21 +6,20 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Protocol
 
-import msgspec
 import structlog
 from msgspec.structs import replace
 
 from mesh.bus import Bus, Delivery
-from mesh.errors import BusUnavailable, MeshError, StorageFull
+from mesh.errors import MeshError
 from mesh.probe import jetstream_expected
 from mesh.service import ServiceConfig, worker_name
 from mesh.streams import definitions
 from mesh.worker.loop import Worker
 from mesh.worker.micro import Micro
-from mesh.worker.presence import BEAT_S, Presence
+from mesh.worker.presence import BEAT_S, Presence, write
 from mesh.worker.pulse import Pulse
 from mesh.worker.questions import Questions
 from schemas.agent import WorkerRecord
@@ -63,6 +62,7 @@ class Crew:
         self._draining = False
         self._stopped = asyncio.Event()
         self._handing_back: asyncio.TimerHandle | None = None
+        self._presence: Presence | None = None
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Bus]:
@@ -93,10 +93,9 @@ class Crew:
         if self._draining:
             self.stop()
         names = self._config.names
-        presence = Presence(bus, names.workers, self._record)
-        questions = Questions(bus, self.name, holds=self.holds, drain=self.drain)
-        listening = aclosing(await bus.subscribe(names.worker(self.name), questions.take))
-        async with listening, asyncio.TaskGroup() as group:
+        presence = self._presence = Presence(bus, names.workers, self._record)
+        questions = Questions(bus, names.worker(self.name), self.name, holds=self.holds, drain=self.drain)
+        async with questions.listening(), asyncio.TaskGroup() as group:
             micro, pulse = Micro(bus, names.prefix, self._record, workers), Pulse(self._speak)
             own = (presence.beat, questions.serve, micro.serve, pulse.beat)
             background = [group.create_task(run()) for run in (*beside, *own)]
@@ -137,20 +136,22 @@ class Crew:
             worker.pause(paused)
 
     async def _speak(self, pulse: Pulse, what: str) -> None:
-        """Says on a connection of its own that the event loop is blocked, for as long as it is."""
+        """Says on a connection of its own that the event loop is blocked, for as long as it is.
+
+        It runs in another thread, so it reads nothing that the loop may change at this moment.
+        """
         names = self._config.names
         try:
             bus = await Bus.connect(self._config.url, name=f"{self.name}/pulse")
         except MeshError as error:
             log.warning("nobody can be told of it", error=str(error))
             return
-        micro = Micro(bus, names.prefix, self._record, self.workers, blocked=what)
+        micro = Micro(bus, names.prefix, self._last_record, self.workers, blocked=what)
         answering = asyncio.create_task(micro.serve())
         try:
             while pulse.blocked:
-                record = replace(self._record(), stuck=what)
-                with suppress(BusUnavailable, StorageFull):
-                    await bus.put(names.workers, self.name, msgspec.json.encode(record))
+                with suppress(MeshError):
+                    await write(bus, names.workers, replace(self._last_record(), stuck=what))
                 await asyncio.sleep(BEAT_S / 2)
         finally:
             answering.cancel()
@@ -162,6 +163,10 @@ class Crew:
         """What is held for that long at the least."""
         since = asyncio.get_running_loop().time() - held_s
         return [one.delivery for worker in self.workers for one in worker.held.values() if one.since <= since]
+
+    def _last_record(self) -> WorkerRecord:
+        assert self._presence
+        return self._presence.latest
 
     def _record(self) -> WorkerRecord:
         held = sorted((one.seq, one.reply) for one in self._deliveries(HELD_S))

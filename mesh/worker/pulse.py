@@ -62,9 +62,15 @@ class Pulse:
             self._seen = self._beats
             if looks >= BLOCKED_AFTER:
                 looks = 0
-                what = f"the event loop is blocked in {place_of(self._frame())}"
-                log.error(what, hint="call what blocks as `await ctx.step(name, function)`: it runs in a thread then")
-                asyncio.run(self._speak(self, what))
+                self._report()
+
+    def _report(self) -> None:
+        what = f"the event loop is blocked in {place_of(self._frame())}"
+        log.error(what, hint="call what blocks as `await ctx.step(name, function)`: it runs in a thread then")
+        try:
+            asyncio.run(self._speak(self, what))
+        except Exception:  # it would end the watching
+            log.exception("nobody was told that the event loop is blocked")
 
     def _frame(self) -> FrameType | None:
         return sys._current_frames().get(self._watched)  # noqa: SLF001 - documented, for debuggers such as this

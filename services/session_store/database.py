@@ -23,7 +23,7 @@ from sqlalchemy.exc import (
 )
 
 from mesh.errors import AppError, MeshError
-from mesh.server.lock import flock_module
+from mesh.server.lock import flock_module, open_lock
 from schemas import error as codes
 
 READERS: Final = 4
@@ -184,7 +184,7 @@ class FileLock:
 
     def acquire(self) -> bool:
         fcntl = flock_module()
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        fd = open_lock(self._path)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

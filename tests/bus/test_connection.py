@@ -156,7 +156,7 @@ async def test_sends_while_the_broker_is_away_are_dropped_and_say_so(broker: Bro
     assert not await bus.send("news", b"during")
     assert bus.backlog() == 0
     broker.start()
-    await bus.wait_connected()
+    await eventually(lambda: bus.connected)
     assert await bus.send("news", b"after")
     await eventually(lambda: heard == [b"before", b"after"])
 
@@ -191,7 +191,7 @@ async def test_a_subscriber_hears_of_the_gap_that_an_outage_made(broker: Broker,
     broker.kill()
     broker.start()
     await gap.wait()
-    await bus.wait_connected()
+    await eventually(lambda: bus.connected)
     await bus.send("news", b"after")
     await eventually(lambda: heard == [b"after"])
 

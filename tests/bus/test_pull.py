@@ -195,7 +195,7 @@ async def test_a_pull_that_the_broker_forgot_is_noticed_by_its_silence(
     link = await bus._control.get()
     worker = Worker()
     subject = f"$JS.API.CONSUMER.MSG.NEXT.{names.runs}.run_shop"
-    puller = Puller(link, Verbs(link, bus._inbox, None), subject, worker.take, slots=2, heartbeat_s=0.2)
+    puller = Puller(link, Verbs(bus._inbox, None), subject, worker.take, slots=2, heartbeat_s=0.2)
     # Requests of the first generation go to nobody, as they do when the leader that knew them is gone.
     swallowed = await bus.subscribe("void", lambda _: None)
     puller._subject = "void"

@@ -209,6 +209,10 @@ MESSAGES: Final[dict[str, msgspec.Struct]] = {
         agents=(AgentRecord(name="clerk", model="openai:m", tools=("facts",)),),
         tools=(ToolRecord(name="facts", timeout_s=5.0, max_attempts=3, max_concurrent=4),),
     ),
+    "registry.worker.unlisted": WorkerRecord(
+        v=1, worker="executor-1-ab", service="executor", in_flight=2, held=(17,),
+        replies=("$JS.ACK.MESH_RUN.run_shop.2.17.3.1767323045678901234.0",), unlisted=1,
+    ),
     "registry.worker.stuck": WorkerRecord(
         v=1, worker="executor-1-ab", service="executor", stuck="the event loop is blocked", problems=("no key",)
     ),

@@ -85,10 +85,16 @@ class Holding:
 
 
 @asynccontextmanager
-async def holding(server: EmbeddedServer, folder: Path, *, url: str = "", **settings: Any) -> AsyncIterator[Holding]:
-    """Two routers here; `url` is where the processes find the broker, if not at its own address."""
+async def holding(
+    server: EmbeddedServer, folder: Path, *, url: str = "", events: bool = True, **settings: Any
+) -> AsyncIterator[Holding]:
+    """Two routers here; `url` is where the processes find the broker, if not at its own address.
+
+    Without `events` the routers do not hear of closed connections.
+    """
+    system_url = server.system_url if events else ""
     async with (
-        LocalMesh(server=server, settings=Settings(**settings), routers=2) as mesh,
+        LocalMesh(server=server, settings=Settings(**settings), routers=2, system_url=system_url) as mesh,
         Processes(url or mesh.url, APP, settings=mesh.settings, trace=folder / "trace") as processes,
         Processes(mesh.url, APP, settings=mesh.settings, trace=folder / "trace") as others,
     ):

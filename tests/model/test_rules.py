@@ -8,6 +8,7 @@ import functools
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from msgspec.structs import replace as with_fields
 
 from mesh.log.claim import claim
@@ -275,6 +276,23 @@ def test_without_asking_a_live_owner_loses_its_task() -> None:
 
 def test_without_asking_the_outcome_of_a_live_call_is_unknown() -> None:
     fails(replace(CALL, faults=ANSWERS), "unknown outcome, that no fault", begin=m.bent(tools.begin, m.NeverAsks))
+
+
+@pytest.mark.parametrize(
+    ("scenario", "flow"),
+    [
+        (replace(case(), faults=PAUSE), {"claim": m.bent(claim, m.NeverAsks)}),
+        (replace(CALL, faults=PAUSE), {"begin": m.bent(tools.begin, m.NeverAsks)}),
+        (case(events=True, faults=Faults(cuts=1)), {"hand_on": m.bent(rules.hand_on, m.NeverAsks)}),
+        (replace(CALL, events=True, faults=Faults(cuts=1)), {"hand_on_call": m.bent(rules.hand_on_call, m.NeverAsks)}),
+    ],
+    ids=["a claim", "a call", "K1 for a task", "K1 for a call"],
+)
+def test_where_nobody_may_be_asked_the_log_alone_keeps_every_invariant(
+    scenario: Scenario, flow: dict[str, Any]
+) -> None:
+    result = explore(replace(scenario, flows=replace(scenario.flows, **flow)))
+    assert result.violation is None, str(result)
 
 
 def test_without_K1_looking_whose_delivery_it_was_a_live_owner_loses_its_task() -> None:
