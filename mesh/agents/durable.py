@@ -58,7 +58,7 @@ class Lease:
         return not self._lapsed
 
 
-class Following(Protocol):
+class Carrier(Protocol):
     """What a recorder asks of whoever carries the task."""
 
     @property
@@ -104,7 +104,7 @@ class DurableRecorder:
         journal: Journal,
         *,
         spawn: Spawn,
-        following: Following,
+        carrier: Carrier,
         observer: Observer | None = None,
     ) -> None:
         self.emits = Emits(journal.claims, len(journal.text), driver.clock.now)
@@ -115,7 +115,7 @@ class DurableRecorder:
         self._lease = lease
         self._spawn = spawn
         self._journal = journal
-        self._following = following
+        self._carrier = carrier
         self._observer = observer
         self._awaited: dict[str, asyncio.Future[None]] = {}
         self._owed = set(journal.owed)
@@ -188,11 +188,11 @@ class DurableRecorder:
         body = Call(
             v=VERSION, task=view.task, root=root_of(view.task), first=view.first, last=view.seq, n=view.n,
             head=view.head, step=step.key, tool=step.name, arguments=step.input, timeout_s=timeout_s,
-            again=again, reply=self._following.inbox,
+            again=again, reply=self._carrier.inbox,
         )  # fmt: skip
-        await self._driver.answer(Publish((Message(subject=self._driver.names.call(self._following.pool), body=body),)))
+        await self._driver.answer(Publish((Message(subject=self._driver.names.call(self._carrier.pool), body=body),)))
         self._owed.discard(step.key)
-        self._following.called.add(step.key)
+        self._carrier.called.add(step.key)
 
     async def wait(self, step: str) -> StepCompleted | StepFailed:
         if self._closed:
@@ -248,7 +248,7 @@ class DurableRecorder:
             self._maybe_idle()
         else:
             self.waits = tuple(self._awaited)
-            self._following.idle()
+            self._carrier.idle()
 
     async def look(self) -> None:
         """Reads the newest commit from the leader; raises Fenced if the task is not ours."""
@@ -269,7 +269,7 @@ class DurableRecorder:
         )  # fmt: skip
 
     def attempt(self, step: str) -> int:
-        executions = self._following.executions
+        executions = self._carrier.executions
         before = executions.get(step, (self._journal.claims - 1) * EXECUTIONS_PER_CLAIM)
         executions[step] = before + 1
         return before + 1
@@ -314,7 +314,7 @@ class DurableRecorder:
         except (Fenced, MeshError) as error:
             _fail(batch, error)
             if isinstance(error, Fenced):
-                self._following.fenced()
+                self._carrier.fenced()
         except asyncio.CancelledError:
             _cancel(batch)
             raise
