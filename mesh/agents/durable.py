@@ -85,6 +85,10 @@ class Carrier(Protocol):
         """The task is not ours any more."""
         ...
 
+    def canceled(self) -> bool:
+        """Whether the task was asked to stop; its handler is told so soon, if it was not before."""
+        ...
+
     def idle(self) -> None:
         """The handler waits for others alone."""
         ...
@@ -128,17 +132,19 @@ class DurableRecorder:
         self._idle.set()
         self._due = False
         self.stopping = False
-        self._closed = False
+        self.cancelled = False
+        self._closed = asyncio.Event()
 
-    @property
-    def cancelled(self) -> bool:
-        return self.stopping or self._owner.cancel_requested
+    def stop(self, *, canceled: bool) -> None:
+        """The handler is being told to stop: it may begin nothing more."""
+        self.stopping = True
+        self.cancelled = self.cancelled or canceled
 
     async def commit(self, events: tuple[Event, ...]) -> str:
-        if self._closed:
+        if _begins(events):
+            await self._heed()
+        elif self._closed.is_set():
             raise Fenced
-        if self.stopping and _begins(events):
-            raise TaskCancelled(f"task '{self._owner.view.task}' was asked to stop")
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         for one in events:
             if isinstance(one.data, StepRequested) and one.data.kind == "tool":
@@ -152,7 +158,7 @@ class DurableRecorder:
 
     def close(self) -> None:
         """Takes nothing more from the handler; one that was left behind may still try."""
-        self._closed = True
+        self._closed.set()
         self._stop_hold()
 
     async def settle(self) -> None:
@@ -160,12 +166,19 @@ class DurableRecorder:
         await self._idle.wait()
 
     async def lease(self) -> None:
-        if self._closed:
-            raise Fenced
-        if not (self._lease.fresh and self._driver.bus.connected):
+        if not (self._closed.is_set() or (self._lease.fresh and self._driver.bus.connected)):
             await self.look()
-        if self.cancelled:
+        await self._heed()
+
+    async def _heed(self) -> None:
+        """X4: nothing is begun for a task that was asked to stop; a handler that does not know yet is told here."""
+        if self._closed.is_set() or self._owner.out:
+            raise Fenced
+        if self.stopping:
             raise TaskCancelled(f"task '{self._owner.view.task}' was asked to stop")
+        if self._carrier.canceled():
+            await self._closed.wait()
+            raise Fenced
 
     @contextmanager
     def performing(self, step: str) -> Iterator[None]:
@@ -181,10 +194,9 @@ class DurableRecorder:
             self._maybe_idle()
 
     async def call(self, step: Step, timeout_s: float | None, *, again: bool) -> None:
+        # What this worker has seen since it lost the task may hold the start of the call that the new owner made.
+        await self._heed()
         view = self._owner.view
-        if self._owner.out or self.cancelled:
-            # What this worker has seen since it lost the task may hold the start of the call that the new owner made.
-            raise TaskCancelled(f"task '{view.task}' was asked to stop")
         body = Call(
             v=VERSION, task=view.task, root=root_of(view.task), first=view.first, last=view.seq, n=view.n,
             head=view.head, step=step.key, tool=step.name, arguments=step.input, timeout_s=timeout_s,
@@ -195,7 +207,7 @@ class DurableRecorder:
         self._carrier.called.add(step.key)
 
     async def wait(self, step: str) -> StepCompleted | StepFailed:
-        if self._closed:
+        if self._closed.is_set():
             raise Fenced
         if step not in self._journal.results:
             done = self._awaited[step] = asyncio.get_running_loop().create_future()
@@ -237,7 +249,7 @@ class DurableRecorder:
 
         Not while a call is still to be published (R7): once the task is suspended, nobody would.
         """
-        if self._awaited and not self._effects and self._hold is None and not self._closed:
+        if self._awaited and not self._effects and self._hold is None and not self._closed.is_set():
             self._hold = asyncio.get_running_loop().call_later(HOLD_S, self._hold_is_over)
 
     def _hold_is_over(self) -> None:
@@ -258,7 +270,7 @@ class DurableRecorder:
         self._owner.see(view_of(entry))
 
     async def tell(self, text: str, offset: int) -> None:
-        if self._closed:
+        if self._closed.is_set():
             raise Fenced
         await self._deltas.tell(text, offset)
 
@@ -275,7 +287,7 @@ class DurableRecorder:
         return before + 1
 
     def soon(self) -> None:
-        if not self._due and not self._closed:
+        if not self._due and not self._closed.is_set():
             self._due = True
             self._spawn(self._commit_late())
 

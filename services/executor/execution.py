@@ -24,6 +24,7 @@ from mesh.log.journal import WAITING, Journal
 from mesh.log.large import restore
 from mesh.log.ops import Ack, Drop, Message, Publish, Verdict
 from mesh.log.owner import Fenced, Owner
+from mesh.log.request import is_requested
 from mesh.worker import Held
 from schemas import command
 from schemas import error as codes
@@ -35,9 +36,7 @@ from services.executor.following import WATCH_AFTER_S, Follower
 from services.executor.stopping import Stop, Stopping
 
 RESUME_AFTER_S: Final = 5.0
-CANCEL_LOOKS: Final = 32
 CUT_OFF: Final = Raised(TaskCancelled("the handler was stopped"))
-CANCEL_LOOK_S: Final = 0.2
 log = structlog.get_logger("mesh.executor")
 
 
@@ -134,6 +133,10 @@ class Execution:
         agent = self._served.app.agents.get(accepted.agent)
         if agent is None:
             return await self._fail(_no_agent(self._served.app, accepted.agent))
+        if self._owner.cancel_requested:
+            if self._served.version in self._owner.view.head.not_apps:
+                return await self._end(TaskCanceled(reason="canceled on request"))
+            journal.wait_again()
         try:
             self.accepted = await restore(accepted, self._driver.objects)
             value = read_input(self.accepted.input, agent.input_type)
@@ -157,9 +160,8 @@ class Execution:
             context = self._context(agent, value, journal, recorder)
             arguments = (context, value) if agent.takes_input else (context,)
             handler = asyncio.create_task(guard(agent.handler, arguments, {}, self._served.threads))
-            self.stopping.begin(handler, recorder)
-            if self._owner.cancel_requested and self.stopping.reason is None:
-                self.stopping.stop(Stop.CANCEL)
+            self.stopping.begin(handler, context.replay, recorder)
+            self.canceled()
             watch = asyncio.get_running_loop().call_later(WATCH_AFTER_S, lambda: spawn(self.follower.watch()))
             try:
                 await self.stopping.until_done()
@@ -181,7 +183,7 @@ class Execution:
     ) -> Verdict | None:
         if self.stopping.reason is Stop.RELEASE and isinstance(outcome, Raised):
             return await self._driver.drive(self._owner.release(recorder.emits.take()))
-        if self.stopping.reason is Stop.WAIT and isinstance(outcome, Raised) and not self._owner.cancel_requested:
+        if self.stopping.cut is Stop.WAIT and isinstance(outcome, Raised):
             return await self._wait_for_others(recorder)
         if self.stopping.reason is Stop.CANCEL and not await self._cancel_is_sure(recorder):
             await recorder.commit_rest()
@@ -194,7 +196,7 @@ class Execution:
             return await self._fail(error_of(outcome.error), recorder, context.usage)
         try:
             output = as_recorded(outcome, agent.output_type, f"the output of agent '{agent.name}'")
-            context.check_complete()
+            context.replay.check_complete()
             return await self._end(TaskCompleted(output=output, usage=context.usage), recorder)
         except Nondeterministic as error:
             return await self._suspend(agent, error, recorder)
@@ -209,14 +211,13 @@ class Execution:
         return None
 
     async def _cancel_is_sure(self, recorder: DurableRecorder) -> bool:
-        """A broadcast stops effects; only a request in the log ends the task."""
-        for look in range(CANCEL_LOOKS):
-            if self._owner.cancel_requested or self.stopping.reason is not Stop.CANCEL:
-                return self._owner.cancel_requested
-            await recorder.look()
-            if not self._owner.cancel_requested:
-                await asyncio.sleep(min(0.001 * 2**look, CANCEL_LOOK_S))
-        log.warning("a cancel was broadcast and is not in the log; the task goes on", task=self.task)
+        async def look() -> bool:
+            if not self._owner.cancel_requested and self.stopping.reason is Stop.CANCEL:
+                await recorder.look()
+            return self._owner.cancel_requested or self.stopping.reason is not Stop.CANCEL
+
+        if not await is_requested(look):
+            log.warning("a cancel was broadcast and is not in the log; the task goes on", task=self.task)
         return self._owner.cancel_requested
 
     async def _end(self, terminal: Struct, recorder: DurableRecorder | None = None) -> Verdict:
@@ -264,9 +265,7 @@ class Execution:
         task and woke nobody: so the log is read on before the wake is closed.
         """
         await self.follower.read_on()
-        if self._owner.cancel_requested:
-            return await self._end(TaskCanceled(reason="canceled on request"), recorder)
-        if recorder.answered or recorder.owes:
+        if recorder.answered or recorder.owes or self._owner.cancel_requested:
             await recorder.commit_rest()
         else:
             events = (*recorder.emits.take(), event(TaskSuspended(reason=WAITING)))
@@ -303,6 +302,9 @@ class Execution:
 
     def fenced(self) -> None:
         self.stopping.stop(Stop.FENCED)
+
+    def canceled(self) -> bool:
+        return self.follower.canceled()
 
     def idle(self) -> None:
         if self.stopping.reason is None:

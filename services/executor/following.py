@@ -120,6 +120,12 @@ class Follower:
         if self._spawn is not None:
             self._spawn(self._catch_up())
 
+    def canceled(self) -> bool:
+        """Whether the task was asked to stop; its handler is told so."""
+        if self._owner.cancel_requested and self._stopping.reason is None:
+            self._stopping.stop(Stop.CANCEL)
+        return self._stopping.reason is Stop.CANCEL
+
     async def read_on(self) -> None:
         """Up to what the owner has appended over; raises Fenced where the log is away."""
         while (followed := self._followed) < self._owner.view.seq:
@@ -162,5 +168,4 @@ class Follower:
         except Fenced:
             self._stopping.stop(Stop.FENCED)
         else:
-            if self._owner.cancel_requested and self._stopping.reason is None:
-                self._stopping.stop(Stop.CANCEL)
+            self.canceled()

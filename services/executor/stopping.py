@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
 from mesh.agents.durable import DurableRecorder
 from mesh.agents.guard import Threads
+from mesh.agents.replay import Replay
 
+# Together less than the grace of a cancel, after which a router ends the task.
+PASSING_S: Final = 1.0
 STUBBORN_S: Final = 5.0
 log = structlog.get_logger("mesh.executor")
 
@@ -28,34 +32,37 @@ class Stop(IntEnum):
 
 
 class Stopping:
-    """The handler of one execution, called perhaps more than once, and the reason to stop it."""
+    """The handler of one execution, called perhaps more than once, and the reason to stop it.
+
+    A cancel reaches a handler that was called again once that has come through what its log holds: where it waits, so
+    that it can clean up what it has begun (X1). `cut` is the reason that the handler was told.
+    """
 
     def __init__(self, task: str, threads: Threads) -> None:
         self.reason: Stop | None = None
+        self.cut: Stop | None = None
         self._task = task
         self._threads = threads
-        self._handler: asyncio.Task[Any] | None = None
-        self._recorder: DurableRecorder | None = None
+        self._call: _Call | None = None
         self._stopped = asyncio.Event()
 
-    def begin(self, handler: asyncio.Task[Any], recorder: DurableRecorder) -> None:
+    def begin(self, handler: asyncio.Task[Any], replay: Replay, recorder: DurableRecorder) -> None:
         """Another call of the handler, which may have to be stopped at once."""
-        self._handler, self._recorder = handler, recorder
+        self.cut = None
+        self._call = _Call(handler, replay, recorder)
         if self.reason:
             self.stop(self.reason)
 
     def let_go(self) -> None:
-        """This call is over: its recorder is of no use to the next one."""
-        self._recorder = None
+        """This call is over."""
+        self._call = None
 
     def stop(self, reason: Stop) -> None:
         """Stops the handler, for this reason unless a higher one is there already."""
         self.reason = max(reason, self.reason or reason)
-        if self._recorder:
-            self._recorder.stopping = True
-        if self._handler:
-            self._handler.cancel()
-            self._stopped.set()
+        self._stopped.set()
+        if self._call and (self.reason is not Stop.CANCEL or self._call.replay.caught_up):
+            self._cut_off(self._call, self.reason)
 
     def go_on(self) -> None:
         """The reason has passed: the handler may be called again."""
@@ -64,13 +71,13 @@ class Stopping:
 
     async def until_done(self) -> None:
         """Waits for the handler; one that swallows its cancellation is left behind after a while, and counted."""
-        handler = self._handler
-        assert handler is not None
-        stopped = asyncio.ensure_future(self._stopped.wait())
-        try:
-            await asyncio.wait((handler, stopped), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopped.cancel()
+        call = self._call
+        assert call is not None
+        handler = call.handler
+        await _first(handler, self._stopped.wait())
+        if not handler.done() and self.cut is None:
+            await _first(handler, call.replay.until_caught_up(), timeout_s=PASSING_S)
+            self._cut_off(call, Stop.CANCEL)
         if not handler.done():
             await asyncio.wait((handler,), timeout=STUBBORN_S)
         if not handler.done():
@@ -78,5 +85,31 @@ class Stopping:
             self._threads.abandoned += 1
             handler.add_done_callback(self._came_back)
 
+    def _cut_off(self, call: _Call, reason: Stop) -> None:
+        """Cancels the handler; its clean-up is cut in turn only if there is no time for it any more."""
+        if self.cut is None or reason > max(self.cut, Stop.CANCEL):
+            self.cut = reason
+            call.recorder.stop(canceled=reason is Stop.CANCEL)
+            call.handler.cancel()
+
     def _came_back(self, handler: asyncio.Task[Any]) -> None:
         self._threads.abandoned -= 1
+
+
+class _Call(NamedTuple):
+    """One call of the handler, which is under way."""
+
+    handler: asyncio.Task[Any]
+    replay: Replay
+    recorder: DurableRecorder
+
+
+async def _first(
+    handler: asyncio.Task[Any], other: Coroutine[Any, Any, object], timeout_s: float | None = None
+) -> None:
+    """Returns when the handler is done or the other one is."""
+    beside = asyncio.ensure_future(other)
+    try:
+        await asyncio.wait((handler, beside), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        beside.cancel()
