@@ -14,9 +14,9 @@ from mesh.agents.history import LoggedPast
 from mesh.bus import Observer
 from mesh.errors import MeshError, TaskCancelled, TooLarge
 from mesh.log.driver import Driver
-from mesh.log.head import view_of
 from mesh.log.journal import Journal
-from mesh.log.ops import Message, Publish, Read
+from mesh.log.large import spill
+from mesh.log.ops import Message, Publish
 from mesh.log.owner import Fenced, Owner
 from mesh.log.steps import Step
 from mesh.subjects import root_of
@@ -145,6 +145,8 @@ class DurableRecorder:
             await self._heed()
         elif self._closed.is_set():
             raise Fenced
+        # Here and not with the append, which is not given up: who waits for the object store may still be cancelled.
+        events = tuple([Event(one.type, await spill(one.data, self.objects)) for one in events])
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         for one in events:
             if isinstance(one.data, StepRequested) and one.data.kind == "tool":
@@ -167,7 +169,7 @@ class DurableRecorder:
 
     async def lease(self) -> None:
         if not (self._closed.is_set() or (self._lease.fresh and self._driver.bus.connected)):
-            await self.look()
+            await self._driver.drive(self._owner.look())
         await self._heed()
 
     async def _heed(self) -> None:
@@ -261,13 +263,6 @@ class DurableRecorder:
         else:
             self.waits = tuple(self._awaited)
             self._carrier.idle()
-
-    async def look(self) -> None:
-        """Reads the newest commit from the leader; raises Fenced if the task is not ours."""
-        entry = await self._driver.answer(Read(self._owner.view.task))
-        if entry is None:
-            raise Fenced
-        self._owner.see(view_of(entry))
 
     async def tell(self, text: str, offset: int) -> None:
         if self._closed.is_set():

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mesh.agents.app import Agent, Mesh
 from mesh.agents.context import Context, TaskInfo
@@ -21,7 +22,7 @@ from mesh.log.claim import Claimed
 from mesh.log.driver import Driver
 from mesh.log.head import Writer
 from mesh.log.journal import WAITING, Journal
-from mesh.log.large import restore
+from mesh.log.large import restore, spill
 from mesh.log.ops import Ack, Drop, Message, Publish, Verdict
 from mesh.log.owner import Fenced, Owner
 from mesh.log.request import is_requested
@@ -33,7 +34,7 @@ from schemas.envelope import VERSION, event
 from schemas.error import Error
 from schemas.task import TaskAccepted, TaskCanceled, TaskCompleted, TaskFailed, TaskSuspended, Usage
 from services.executor.following import WATCH_AFTER_S, Follower
-from services.executor.stopping import Stop, Stopping
+from services.executor.stopping import Stop, Stopped, Stopping
 
 RESUME_AFTER_S: Final = 5.0
 CUT_OFF: Final = Raised(TaskCancelled("the handler was stopped"))
@@ -138,10 +139,14 @@ class Execution:
                 return await self._end(TaskCanceled(reason="canceled on request"))
             journal.wait_again()
         try:
-            self.accepted = await restore(accepted, self._driver.objects)
-            value = read_input(self.accepted.input, agent.input_type)
+            if accepted.input_ref:
+                accepted = await self.stopping.unless_stopped(restore(accepted, self._driver.objects))
+                self.accepted = accepted
+            value = read_input(accepted.input, agent.input_type)
         except (InvalidInput, TooLarge, ArtifactMissing) as error:
             return await self._fail(error.to_error())
+        except Stopped:
+            return await self._leave()
         return await self._call(agent, value, journal)
 
     async def _call(self, agent: Agent, value: Any, journal: Journal) -> Verdict | None:
@@ -159,7 +164,7 @@ class Execution:
             self.follower.begin(recorder, spawn)
             context = self._context(agent, value, journal, recorder)
             arguments = (context, value) if agent.takes_input else (context,)
-            handler = asyncio.create_task(guard(agent.handler, arguments, {}, self._served.threads))
+            handler = asyncio.create_task(self._work(agent, arguments))
             self.stopping.begin(handler, context.replay, recorder)
             self.canceled()
             watch = asyncio.get_running_loop().call_later(WATCH_AFTER_S, lambda: spawn(self.follower.watch()))
@@ -178,14 +183,25 @@ class Execution:
         cut_off = not handler.done() or handler.cancelled()
         return await self._conclude(agent, context, recorder, CUT_OFF if cut_off else handler.result())
 
+    async def _work(self, agent: Agent, arguments: tuple[Any, ...]) -> TaskCompleted | Raised:
+        """The handler's output as the log will hold it; who waits for the object store may still be cancelled."""
+        output = await guard(agent.handler, arguments, {}, self._served.threads)
+        if isinstance(output, Raised):
+            return output
+        try:
+            plain = as_recorded(output, agent.output_type, f"the output of agent '{agent.name}'")
+        except (InvalidInput, TooLarge) as error:
+            return Raised(error)
+        return await spill(TaskCompleted(output=plain), self._driver.objects)
+
     async def _conclude(
-        self, agent: Agent, context: Context, recorder: DurableRecorder, outcome: Any
+        self, agent: Agent, context: Context, recorder: DurableRecorder, outcome: TaskCompleted | Raised
     ) -> Verdict | None:
         if self.stopping.reason is Stop.RELEASE and isinstance(outcome, Raised):
             return await self._driver.drive(self._owner.release(recorder.emits.take()))
         if self.stopping.cut is Stop.WAIT and isinstance(outcome, Raised):
             return await self._wait_for_others(recorder)
-        if self.stopping.reason is Stop.CANCEL and not await self._cancel_is_sure(recorder):
+        if self.stopping.reason is Stop.CANCEL and not await self._cancel_is_sure():
             await recorder.commit_rest()
             return await self._go_on()
         if self._owner.cancel_requested:
@@ -195,13 +211,20 @@ class Execution:
                 return await self._suspend(agent, outcome.error, recorder)
             return await self._fail(error_of(outcome.error), recorder, context.usage)
         try:
-            output = as_recorded(outcome, agent.output_type, f"the output of agent '{agent.name}'")
             context.replay.check_complete()
-            return await self._end(TaskCompleted(output=output, usage=context.usage), recorder)
+            return await self._end(replace(outcome, usage=context.usage), recorder)
         except Nondeterministic as error:
             return await self._suspend(agent, error, recorder)
-        except (InvalidInput, TooLarge) as error:
+        except TooLarge as error:
             return await self._fail(error.to_error(), recorder, context.usage)
+
+    async def _leave(self) -> Verdict | None:
+        """There was a reason to stop before the handler was called."""
+        if self._owner.out:
+            return Drop()
+        if self.stopping.reason is Stop.CANCEL and await self._cancel_is_sure():
+            return await self._end(TaskCanceled(reason="canceled on request"))
+        return await self._go_on()
 
     async def _go_on(self) -> Verdict | None:
         """The handler is called again, unless the task was to be handed back meanwhile."""
@@ -210,10 +233,10 @@ class Execution:
         self.stopping.go_on()
         return None
 
-    async def _cancel_is_sure(self, recorder: DurableRecorder) -> bool:
+    async def _cancel_is_sure(self) -> bool:
         async def look() -> bool:
             if not self._owner.cancel_requested and self.stopping.reason is Stop.CANCEL:
-                await recorder.look()
+                await self._driver.drive(self._owner.look())
             return self._owner.cancel_requested or self.stopping.reason is not Stop.CANCEL
 
         if not await is_requested(look):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from enum import IntEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import structlog
 
@@ -16,6 +16,7 @@ from mesh.agents.replay import Replay
 # Together less than the grace of a cancel, after which a router ends the task.
 PASSING_S: Final = 1.0
 STUBBORN_S: Final = 5.0
+T = TypeVar("T")
 log = structlog.get_logger("mesh.executor")
 
 
@@ -29,6 +30,10 @@ class Stop(IntEnum):
     CANCEL = 2
     RELEASE = 3
     FENCED = 4
+
+
+class Stopped(Exception):
+    """There is a reason to stop before the handler is called."""
 
 
 class Stopping:
@@ -69,6 +74,22 @@ class Stopping:
         self.reason = None
         self._stopped.clear()
 
+    async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """What comes of this; raises Stopped if there is a reason to stop long before it is done.
+
+        A handler that is to be told of a cancel is called first, where that is possible (X1).
+        """
+        doing = asyncio.ensure_future(work)
+        try:
+            await _first(doing, self._stopped.wait())
+            if self.reason is Stop.CANCEL:
+                await asyncio.wait((doing,), timeout=PASSING_S)
+            if not doing.done():
+                raise Stopped
+            return doing.result()
+        finally:
+            doing.cancel()
+
     async def until_done(self) -> None:
         """Waits for the handler; one that swallows its cancellation is left behind after a while, and counted."""
         call = self._call
@@ -104,12 +125,10 @@ class _Call(NamedTuple):
     recorder: DurableRecorder
 
 
-async def _first(
-    handler: asyncio.Task[Any], other: Coroutine[Any, Any, object], timeout_s: float | None = None
-) -> None:
-    """Returns when the handler is done or the other one is."""
+async def _first(one: asyncio.Task[Any], other: Coroutine[Any, Any, object], timeout_s: float | None = None) -> None:
+    """Waits for either; the other one is given up."""
     beside = asyncio.ensure_future(other)
     try:
-        await asyncio.wait((handler, beside), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((one, beside), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
         beside.cancel()

@@ -15,6 +15,7 @@ from mesh.log.driver import Driver
 from mesh.log.ops import Append
 from mesh.testing import eventually
 from mesh.testing.local_mesh import Serving
+from schemas.object import LARGE_BYTES
 from schemas.task import TaskSuspended
 from tests.integration.world import Outcome, World
 
@@ -195,13 +196,14 @@ async def test_a_cancel_that_comes_before_the_suspension_is_stored_is_told_to_th
     assert upstream.stopped == ["job 1"]
 
 
+@pytest.mark.parametrize("size", [1, LARGE_BYTES + 1], ids=["small input", "large input"])
 async def test_a_cancel_that_comes_while_the_handler_is_set_aside_is_told_to_it(
-    world: World, app: Mesh, upstream: Upstream
+    world: World, app: Mesh, upstream: Upstream, size: int
 ) -> None:
     aside, told = asyncio.Event(), list[bool]()
 
     @app.agent
-    async def leaves_slowly(ctx: Context) -> Any:
+    async def leaves_slowly(ctx: Context, text: str) -> Any:
         try:
             return await ctx.tool("answers", {"name": "one"})
         except asyncio.CancelledError:
@@ -212,7 +214,7 @@ async def test_a_cancel_that_comes_while_the_handler_is_set_aside_is_told_to_it(
 
     await world.runner(app)
     await world.serve(app)
-    task = await world.client.submit(leaves_slowly, None)
+    task = await world.client.submit(leaves_slowly, "x" * size)
     await aside.wait()
     outcome = await cancel(world, upstream, task.id)
     assert (outcome.result.state, told) == ("canceled", [False, True])
