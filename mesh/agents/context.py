@@ -69,7 +69,7 @@ T = TypeVar("T")
 
 
 class Context:
-    """What a handler works with; made by the executor, or by `mesh.testing`."""
+    """What a handler works with; made by the executor, or by `mesh.testing`, which look at its `replay`."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Context:
         self._secrets = secrets
         self._threads = threads or Threads()
         self._models = models
-        self._replay = Replay(journal)
+        self.replay = Replay(journal)
         self._artifacts = Artifacts(journal.artifacts)
         self._conversations = Conversations(input)
         self._now = journal.at
@@ -125,7 +125,7 @@ class Context:
 
     def _enter(self, name: str, timeout_s: float | None) -> None:
         bounds = [one for one in (timeout_s, self._timeout_s) if one is not None]
-        self._prefix, self._timeout_s = self._replay.branch(name, self._prefix), min(bounds, default=None)
+        self._prefix, self._timeout_s = self.replay.branch(name, self._prefix), min(bounds, default=None)
 
     @overload
     async def step(
@@ -164,7 +164,7 @@ class Context:
         self, wanted: Step, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         kind = return_type(function)
-        await self._replay.check(wanted)
+        await self.replay.check(wanted)
 
         async def answer(op: ops.Op) -> Any:
             if isinstance(op, ops.Commits):
@@ -199,7 +199,7 @@ class Context:
             return []
         key = self._key(HISTORY)
         tasks = await self._perform(Step(key=key, kind="code", name=HISTORY), past.tasks, (max_tasks,), {})
-        with self._replay.handing():
+        with self.replay.handing():
             messages = await past.messages(tasks)
         self._conversations.remembered(key, messages)
         return messages
@@ -242,7 +242,7 @@ class Context:
         models, recorder, key = self._models, self._recorder, self._key(STEP_NAME)
         asked = self._conversations.asked(request)
         wanted = Step(key=key, kind="model", name=STEP_NAME, input=msgspec.to_builtins(asked.recipe))
-        await self._replay.check(wanted)
+        await self.replay.check(wanted)
         if recorded := self._journal.requested.get(key):
             check_same(await large.restore(recorded, recorder.objects), asked.recipe)
         answering = Answering(recorder, key)
@@ -267,7 +267,7 @@ class Context:
         result = await self._restored(await ops.drive(perform_step(self._journal, wanted), answer))
         if isinstance(result, StepFailedEvent):
             raise StepFailed(result.error)
-        self._replay.usages.append(result.usage)
+        self.replay.usages.append(result.usage)
         message = message_of(result)
         self._conversations.answered(key, asked, message)
         return key, message
@@ -332,7 +332,7 @@ class Context:
         wanted = Step(key=key, kind="tool", name=tool.name, idempotent=tool.policy.idempotent, input=arguments)
         if self._timeout_s is not None:
             timeout_s = min(self._timeout_s, timeout_s or tool.policy.timeout_s)
-        await self._replay.check(wanted)
+        await self.replay.check(wanted)
 
         async def answer(op: ops.Op) -> Any:
             if isinstance(op, ops.Commits):
@@ -347,7 +347,7 @@ class Context:
 
     async def _restored(self, result: StepCompleted | StepFailedEvent) -> StepCompleted | StepFailedEvent:
         self._now = self._journal.finished_at.get(result.step, self._now)
-        with self._replay.handing():
+        with self.replay.handing():
             return await large.restore(result, self._recorder.objects)
 
     def _late(self, step: str, attempt: int) -> StepFailedEvent:
@@ -361,9 +361,9 @@ class Context:
         called again skips as much as the log holds.
         """
         _check_text(text, "the text")
-        if self._replay.skip_text:
-            skipped = min(self._replay.skip_text, len(text))
-            self._replay.skip_text -= skipped
+        if self.replay.skip_text:
+            skipped = min(self.replay.skip_text, len(text))
+            self.replay.skip_text -= skipped
             text = text[skipped:]
         for begin in range(0, len(text), MAX_UNCOMMITTED):
             await self._stream(text[begin : begin + MAX_UNCOMMITTED])
@@ -387,15 +387,15 @@ class Context:
         if not isinstance(fraction, int | float | None):
             raise InvalidInput(f"a fraction is a number from 0 to 1, not {fraction!r}")
         _check_text(message, "the message")
-        if self._replay.caught_up:
+        if self.replay.caught_up:
             self._recorder.emits.set_progress(StepProgress(message=message, fraction=fraction))
             self._recorder.soon()
 
     async def emit_event(self, name: str, data: Any = None) -> None:
         """Adds an event of the application's own to the task's log."""
         _check_text(name, "an event's name")
-        if self._replay.skip_events:
-            self._replay.skip_events -= 1
+        if self.replay.skip_events:
+            self.replay.skip_events -= 1
             return
         plain = as_recorded(data, Any, f"event '{name}'")
         self._recorder.emits.add_event(EventAdded(name=name, data=plain))
@@ -442,8 +442,16 @@ class Context:
 
     def check_cancelled(self) -> None:
         """Raises TaskCancelled if the task has been asked to stop; for loops in threads too."""
-        if self._recorder.cancelled:
+        if self._recorder.stopping:
             raise TaskCancelled(f"task '{self.task.id}' was asked to stop")
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the handler was cancelled because its task was: for what it began elsewhere, and now has to stop.
+
+        A handler is also cancelled when it is set aside (it waits for others, its worker leaves) and goes on later.
+        """
+        return self._recorder.cancelled
 
     def secret(self, name: str) -> str:
         """A secret from the executor's environment; it is never recorded.
@@ -462,15 +470,11 @@ class Context:
     @property
     def usage(self) -> Usage | None:
         """What the model steps so far used, summed; None if there were none."""
-        return total_usage(self._replay.usages) if self._replay.usages else None
-
-    def check_complete(self) -> None:
-        """Raises Nondeterministic if the log holds steps that the handler never asked for."""
-        self._replay.check_complete()
+        return total_usage(self.replay.usages) if self.replay.usages else None
 
     def _key(self, name: str) -> str:
         _check_text(name, "a step's name")
-        return self._replay.key(name, self._prefix)
+        return self.replay.key(name, self._prefix)
 
 
 def _check_text(text: str, what: str) -> None:

@@ -14,9 +14,9 @@ from mesh.agents.history import LoggedPast
 from mesh.bus import Observer
 from mesh.errors import MeshError, TaskCancelled, TooLarge
 from mesh.log.driver import Driver
-from mesh.log.head import view_of
 from mesh.log.journal import Journal
-from mesh.log.ops import Message, Publish, Read
+from mesh.log.large import spill
+from mesh.log.ops import Message, Publish
 from mesh.log.owner import Fenced, Owner
 from mesh.log.steps import Step
 from mesh.subjects import root_of
@@ -58,7 +58,7 @@ class Lease:
         return not self._lapsed
 
 
-class Following(Protocol):
+class Carrier(Protocol):
     """What a recorder asks of whoever carries the task."""
 
     @property
@@ -85,6 +85,10 @@ class Following(Protocol):
         """The task is not ours any more."""
         ...
 
+    def canceled(self) -> bool:
+        """Whether the task was asked to stop; its handler is told so soon, if it was not before."""
+        ...
+
     def idle(self) -> None:
         """The handler waits for others alone."""
         ...
@@ -104,7 +108,7 @@ class DurableRecorder:
         journal: Journal,
         *,
         spawn: Spawn,
-        following: Following,
+        carrier: Carrier,
         observer: Observer | None = None,
     ) -> None:
         self.emits = Emits(journal.claims, len(journal.text), driver.clock.now)
@@ -115,7 +119,7 @@ class DurableRecorder:
         self._lease = lease
         self._spawn = spawn
         self._journal = journal
-        self._following = following
+        self._carrier = carrier
         self._observer = observer
         self._awaited: dict[str, asyncio.Future[None]] = {}
         self._owed = set(journal.owed)
@@ -128,17 +132,21 @@ class DurableRecorder:
         self._idle.set()
         self._due = False
         self.stopping = False
-        self._closed = False
+        self.cancelled = False
+        self._closed = asyncio.Event()
 
-    @property
-    def cancelled(self) -> bool:
-        return self.stopping or self._owner.cancel_requested
+    def stop(self, *, canceled: bool) -> None:
+        """The handler is being told to stop: it may begin nothing more."""
+        self.stopping = True
+        self.cancelled = self.cancelled or canceled
 
     async def commit(self, events: tuple[Event, ...]) -> str:
-        if self._closed:
+        if _begins(events):
+            await self._heed()
+        elif self._closed.is_set():
             raise Fenced
-        if self.stopping and _begins(events):
-            raise TaskCancelled(f"task '{self._owner.view.task}' was asked to stop")
+        # Here and not with the append, which is not given up: who waits for the object store may still be cancelled.
+        events = tuple([Event(one.type, await spill(one.data, self.objects)) for one in events])
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         for one in events:
             if isinstance(one.data, StepRequested) and one.data.kind == "tool":
@@ -152,7 +160,7 @@ class DurableRecorder:
 
     def close(self) -> None:
         """Takes nothing more from the handler; one that was left behind may still try."""
-        self._closed = True
+        self._closed.set()
         self._stop_hold()
 
     async def settle(self) -> None:
@@ -160,12 +168,19 @@ class DurableRecorder:
         await self._idle.wait()
 
     async def lease(self) -> None:
-        if self._closed:
+        if not (self._closed.is_set() or (self._lease.fresh and self._driver.bus.connected)):
+            await self._driver.drive(self._owner.look())
+        await self._heed()
+
+    async def _heed(self) -> None:
+        """X4: nothing is begun for a task that was asked to stop; a handler that does not know yet is told here."""
+        if self._closed.is_set() or self._owner.out:
             raise Fenced
-        if not (self._lease.fresh and self._driver.bus.connected):
-            await self.look()
-        if self.cancelled:
+        if self.stopping:
             raise TaskCancelled(f"task '{self._owner.view.task}' was asked to stop")
+        if self._carrier.canceled():
+            await self._closed.wait()
+            raise Fenced
 
     @contextmanager
     def performing(self, step: str) -> Iterator[None]:
@@ -181,21 +196,20 @@ class DurableRecorder:
             self._maybe_idle()
 
     async def call(self, step: Step, timeout_s: float | None, *, again: bool) -> None:
+        # What this worker has seen since it lost the task may hold the start of the call that the new owner made.
+        await self._heed()
         view = self._owner.view
-        if self._owner.out or self.cancelled:
-            # What this worker has seen since it lost the task may hold the start of the call that the new owner made.
-            raise TaskCancelled(f"task '{view.task}' was asked to stop")
         body = Call(
             v=VERSION, task=view.task, root=root_of(view.task), first=view.first, last=view.seq, n=view.n,
             head=view.head, step=step.key, tool=step.name, arguments=step.input, timeout_s=timeout_s,
-            again=again, reply=self._following.inbox,
+            again=again, reply=self._carrier.inbox,
         )  # fmt: skip
-        await self._driver.answer(Publish((Message(subject=self._driver.names.call(self._following.pool), body=body),)))
+        await self._driver.answer(Publish((Message(subject=self._driver.names.call(self._carrier.pool), body=body),)))
         self._owed.discard(step.key)
-        self._following.called.add(step.key)
+        self._carrier.called.add(step.key)
 
     async def wait(self, step: str) -> StepCompleted | StepFailed:
-        if self._closed:
+        if self._closed.is_set():
             raise Fenced
         if step not in self._journal.results:
             done = self._awaited[step] = asyncio.get_running_loop().create_future()
@@ -237,7 +251,7 @@ class DurableRecorder:
 
         Not while a call is still to be published (R7): once the task is suspended, nobody would.
         """
-        if self._awaited and not self._effects and self._hold is None and not self._closed:
+        if self._awaited and not self._effects and self._hold is None and not self._closed.is_set():
             self._hold = asyncio.get_running_loop().call_later(HOLD_S, self._hold_is_over)
 
     def _hold_is_over(self) -> None:
@@ -248,17 +262,10 @@ class DurableRecorder:
             self._maybe_idle()
         else:
             self.waits = tuple(self._awaited)
-            self._following.idle()
-
-    async def look(self) -> None:
-        """Reads the newest commit from the leader; raises Fenced if the task is not ours."""
-        entry = await self._driver.answer(Read(self._owner.view.task))
-        if entry is None:
-            raise Fenced
-        self._owner.see(view_of(entry))
+            self._carrier.idle()
 
     async def tell(self, text: str, offset: int) -> None:
-        if self._closed:
+        if self._closed.is_set():
             raise Fenced
         await self._deltas.tell(text, offset)
 
@@ -269,13 +276,13 @@ class DurableRecorder:
         )  # fmt: skip
 
     def attempt(self, step: str) -> int:
-        executions = self._following.executions
+        executions = self._carrier.executions
         before = executions.get(step, (self._journal.claims - 1) * EXECUTIONS_PER_CLAIM)
         executions[step] = before + 1
         return before + 1
 
     def soon(self) -> None:
-        if not self._due and not self._closed:
+        if not self._due and not self._closed.is_set():
             self._due = True
             self._spawn(self._commit_late())
 
@@ -314,7 +321,7 @@ class DurableRecorder:
         except (Fenced, MeshError) as error:
             _fail(batch, error)
             if isinstance(error, Fenced):
-                self._following.fenced()
+                self._carrier.fenced()
         except asyncio.CancelledError:
             _cancel(batch)
             raise

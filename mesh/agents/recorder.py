@@ -44,7 +44,14 @@ class Recorder(Protocol):
         ...
 
     @property
-    def cancelled(self) -> bool: ...
+    def stopping(self) -> bool:
+        """Whether the handler was told to stop, for whatever reason."""
+        ...
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was because the task was canceled."""
+        ...
 
     async def commit(self, events: tuple[Event, ...]) -> str:
         """Appends what was emitted and then these events; returns their time."""

@@ -40,6 +40,9 @@ class Replay:
         """Whether what comes now is new."""
         return self._caught_up.is_set()
 
+    async def until_caught_up(self) -> None:
+        await self._caught_up.wait()
+
     def key(self, name: str, prefix: str = "") -> str:
         """The key of the next step of this name, in the branch of this prefix; raises InvalidInput."""
         return self._numbered(name, prefix, "a step")

@@ -88,11 +88,16 @@ def fold(head: Head, n: int, by: str, events: tuple[Event, ...]) -> Head:
     """The head after commit `n`; raises ValueError if anything follows the end."""
     if head.phase == "ended":
         raise ValueError("nothing follows the terminal event")
-    if by.startswith(EXECUTOR) and any(one.type not in NO_PROGRESS for one in events):
+    if is_progress(by, events):
         head = replace(head, starts=0, cut_offs=0)
     for event in events:
         head = _apply(head, n, event)
     return head
+
+
+def is_progress(by: str, events: tuple[Event, ...]) -> bool:
+    """Whether the owner has come further with these events."""
+    return by.startswith(EXECUTOR) and any(one.type not in NO_PROGRESS for one in events)
 
 
 def _apply(head: Head, n: int, event: Event) -> Head:

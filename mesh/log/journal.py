@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from msgspec import Raw
 
+from mesh.log.head import is_progress
 from schemas import step, task
 from schemas.envelope import Commit, Event
 from schemas.step import ArtifactAdded, StepCompleted, StepFailed, StepRequested, TextAdded
@@ -36,10 +37,21 @@ class Journal:
         self.events = 0
         self.artifacts: list[ArtifactAdded] = []
         self.at = ""
+        self._failed: list[str] = []
         for commit in commits:
             self.at = self.at or commit.at
             for event in commit.events:
                 self.add(event, commit.at)
+            if is_progress(commit.by, commit.events):
+                self._failed.clear()
+
+    def wait_again(self) -> None:
+        """Takes back what failed since the owner came further: its handler still waits there for all that it knows.
+
+        For a task that was canceled, which is what those steps will have failed of.
+        """
+        for key in self._failed:
+            del self.results[key]
 
     def add(self, event: Event, at: str) -> None:
         """Takes one more event of the log."""
@@ -66,6 +78,8 @@ class Journal:
             if data.step not in self.results:
                 self.results[data.step] = data
                 self.finished_at[data.step] = at
+                if kind == step.FAILED:
+                    self._failed.append(data.step)
         elif kind == step.TEXT_ADDED:
             self._add_text(data)
         elif kind == step.EVENT_ADDED:

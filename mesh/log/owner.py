@@ -6,8 +6,8 @@ from msgspec import Struct
 
 from mesh.log.append import Appended, append, end_task, tell_end
 from mesh.log.claim import Claimed
-from mesh.log.head import View, Writer
-from mesh.log.ops import Ack, Drop, Flow, Nak, Verdict
+from mesh.log.head import Entry, View, Writer, view_of
+from mesh.log.ops import Ack, Drop, Flow, Nak, Read, Verdict
 from mesh.subjects import Subjects
 from schemas.envelope import Event, event
 from schemas.task import TaskCanceled, TaskReleased
@@ -39,6 +39,13 @@ class Owner:
         if view.seq > self.view.seq:
             self.view = view
         self._check(self.view)
+
+    def look(self) -> Flow[None]:
+        """Takes note of the newest commit as the leader has it; raises Fenced."""
+        entry: Entry | None = yield Read(self.view.task)
+        if entry is None:
+            raise Fenced
+        self.see(view_of(entry))
 
     def commit(self, events: tuple[Event, ...]) -> Flow[Appended]:
         """Appends these events whatever outsiders wrote meanwhile; raises Fenced."""

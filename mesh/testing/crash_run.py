@@ -6,7 +6,7 @@ import asyncio
 import signal
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -14,6 +14,8 @@ from msgspec import Struct
 
 from mesh.agents.app import Mesh
 from mesh.client import Client, Result
+from mesh.errors import BusUnavailable
+from mesh.log.driver import entry_of
 from mesh.log.head import Entry
 from mesh.log.merge import TaskEvent
 from mesh.server import EmbeddedServer
@@ -52,12 +54,13 @@ class CrashPoint(Struct, frozen=True, kw_only=True):
 
 
 class Scenario(Struct, frozen=True, kw_only=True):
-    """What is run each time."""
+    """What is run each time; `cancel_at` is the phase of the task in which a client asks it to stop."""
 
     app: Mesh | str
     agent: str
     input: Any
     server: EmbeddedServer
+    cancel_at: str = ""
 
 
 class Run(Struct, kw_only=True):
@@ -117,6 +120,8 @@ async def _play(scenario: Scenario, run: Run, mesh: LocalMesh, processes: Proces
         group.create_task(_follow(mesh.client, run.tails[FOLLOWED]))
         group.create_task(_resume(mesh.client, run.tails[RESUMED]))
         result = group.create_task(task.result())
+        if scenario.cancel_at:
+            group.create_task(_cancel(mesh, scenario.cancel_at))
         victim = victims.get(run.point.role) if run.point else None
         if victim is not None:
             await _replace(run, mesh, processes, victim, result)
@@ -124,6 +129,18 @@ async def _play(scenario: Scenario, run: Run, mesh: LocalMesh, processes: Proces
     if victim is not None and run.point and run.point.how == "freeze":
         victim.thaw()
         await victim.drain()
+
+
+async def _cancel(mesh: LocalMesh, phase: str) -> None:
+    """The request is stored in any case; whether it is answered depends on what becomes of the router."""
+    await eventually(lambda: _is_in(mesh, phase), TIMEOUT_S)
+    with suppress(BusUnavailable):
+        await mesh.client.cancel(TASK)
+
+
+async def _is_in(mesh: LocalMesh, phase: str) -> bool:
+    newest = await mesh.bus.newest(mesh.names.tasks, mesh.names.task(TASK), leader=True)
+    return newest is not None and entry_of(newest).commit.head.phase == phase
 
 
 async def _start(run: Run, processes: Processes, role: str) -> WorkerProcess:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Collection, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -69,9 +69,9 @@ async def crash_points(
     agent: Agent | str,
     input: Any,
     *,
-    kinds: Iterable[str] = KINDS,
-    roles: Iterable[str] = ROLES,
-    sides: Iterable[str] = SIDES,
+    kinds: Collection[str] = KINDS,
+    roles: Collection[str] = ROLES,
+    sides: Collection[str] = SIDES,
     once: Collection[str] = (),
     server: EmbeddedServer | None = None,
 ) -> CrashReport:
@@ -90,8 +90,9 @@ async def crash_points(
 
     Raises: CrashPointsFailed, an AssertionError, that names each point and what is wrong there.
     """
-    wanted = _Wanted(frozenset(kinds), frozenset(roles), frozenset(sides), "kill")
-    return await _all_points(app, agent, input, wanted, once, server)
+    async with _server(server) as server:
+        scenario = Scenario(app=app, agent=_name(agent), input=input, server=server)
+        return await try_points(scenario, Wanted(kinds=kinds, roles=roles, sides=sides), once)
 
 
 async def freeze_points(
@@ -99,9 +100,9 @@ async def freeze_points(
     agent: Agent | str,
     input: Any,
     *,
-    kinds: Iterable[str] = KINDS,
-    roles: Iterable[str] = ROLES,
-    sides: Iterable[str] = SIDES,
+    kinds: Collection[str] = KINDS,
+    roles: Collection[str] = ROLES,
+    sides: Collection[str] = SIDES,
     once: Collection[str] = (),
     server: EmbeddedServer | None = None,
 ) -> CrashReport:
@@ -111,42 +112,48 @@ async def freeze_points(
 
     Raises: CrashPointsFailed.
     """
-    wanted = _Wanted(frozenset(kinds), frozenset(roles), frozenset(sides), "freeze")
-    return await _all_points(app, agent, input, wanted, once, server)
+    async with _server(server) as server:
+        scenario = Scenario(app=app, agent=_name(agent), input=input, server=server)
+        return await try_points(scenario, Wanted(kinds=kinds, roles=roles, sides=sides, how="freeze"), once)
 
 
-class _Wanted(Struct, frozen=True):
-    kinds: Collection[str]
-    roles: Collection[str]
-    sides: Collection[str]
-    how: How
+class Wanted(Struct, frozen=True, kw_only=True):
+    """Which writes of a run its worker falls at, and how."""
+
+    kinds: Collection[str] = KINDS
+    roles: Collection[str] = ROLES
+    sides: Collection[str] = SIDES
+    how: How = "kill"
 
 
-async def _all_points(
-    app: Mesh | str,
-    agent: Agent | str,
-    input: Any,
-    wanted: _Wanted,
-    once: Collection[str],
-    server: EmbeddedServer | None,
-) -> CrashReport:
-    name = agent.name if isinstance(agent, Agent) else agent
-    async with AsyncExitStack() as stack:
-        if server is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-crash-", ignore_cleanup_errors=True))
-            server = await stack.enter_async_context(EmbeddedServer(Path(folder)))
-        scenario = Scenario(app=app, agent=name, input=input, server=server)
-        undisturbed = await run_once(scenario, None)
-        wrong = check_run(undisturbed, None, once)
-        if wrong:
-            raise CrashPointsFailed(CrashReport(undisturbed, (), (Finding(undisturbed, tuple(wrong)),)))
-        runs = await _run_all(scenario, _points(undisturbed, wanted))
+async def try_points(scenario: Scenario, wanted: Wanted, once: Collection[str] = ()) -> CrashReport:
+    """Runs a scenario undisturbed, then once for each wanted point; raises CrashPointsFailed."""
+    undisturbed = await run_once(scenario, None)
+    wrong = check_run(undisturbed, None, once)
+    if wrong:
+        raise CrashPointsFailed(CrashReport(undisturbed, (), (Finding(undisturbed, tuple(wrong)),)))
+    runs = await _run_all(scenario, _points(undisturbed, wanted))
     checked = [(run, check_run(run, undisturbed, once)) for run in runs]
     findings = tuple(Finding(run, tuple(wrong)) for run, wrong in checked if wrong)
     report = CrashReport(undisturbed, tuple(runs), findings)
     if findings:
         raise CrashPointsFailed(report)
     return report
+
+
+@asynccontextmanager
+async def _server(given: EmbeddedServer | None) -> AsyncIterator[EmbeddedServer]:
+    """The one that was given, or one for the time of the block."""
+    if given is not None:
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="mesh-crash-", ignore_cleanup_errors=True) as folder:
+        async with EmbeddedServer(Path(folder)) as server:
+            yield server
+
+
+def _name(agent: Agent | str) -> str:
+    return agent.name if isinstance(agent, Agent) else agent
 
 
 async def _run_all(scenario: Scenario, points: list[CrashPoint]) -> list[Run]:
@@ -161,7 +168,7 @@ async def _run_all(scenario: Scenario, points: list[CrashPoint]) -> list[Run]:
     return [task.result() for task in tasks]
 
 
-def _points(run: Run, wanted: _Wanted) -> list[CrashPoint]:
+def _points(run: Run, wanted: Wanted) -> list[CrashPoint]:
     """Every write of the undisturbed run, numbered by role, kind and side."""
     counts: dict[tuple[str, str, str], int] = {}
     points = []

@@ -70,6 +70,7 @@ class Nobody:
 class LocalRecorder:
     """A recorder whose log is a list; nobody fences or cancels it."""
 
+    stopping = False
     cancelled = False
     past = None
 
@@ -220,7 +221,7 @@ async def _call(agent: Agent, journal: Journal, recorder: LocalRecorder, given: 
                 raise outcome.error
             return TaskFailed(error=error_of(outcome.error), usage=context.usage)
         output = as_recorded(outcome, agent.output_type, f"the output of agent '{agent.name}'")
-        context.check_complete()
+        context.replay.check_complete()
     except (InvalidInput, TooLarge) as error:
         return TaskFailed(error=error.to_error())
     return TaskCompleted(output=output, usage=context.usage)

@@ -25,7 +25,8 @@ from schemas.envelope import VERSION
 from schemas.error import Error
 from schemas.ids import is_task_id
 from schemas.signal import Broadcast, Told
-from services.executor.execution import Execution, Served, Stop
+from services.executor.execution import Execution, Served
+from services.executor.stopping import Stop
 
 # A worker of another version is perhaps idle, perhaps still to be started.
 FIRST_NOT_MINE_S: Final = 0.02
@@ -78,7 +79,7 @@ class Handlers:
         execution = Execution(self._served, self._driver, claimed, self._writer, held, lease, bytes(order.opening))
         self.running[order.task] = execution
         if self._leaving():
-            execution.stop(Stop.RELEASE)
+            execution.stopping.stop(Stop.RELEASE)
         try:
             verdict = await execution.carry()
             return verdict if execution.holds(held) else Drop()
@@ -94,7 +95,7 @@ class Handlers:
             return
         for execution in list(self.running.values()):
             if execution.concerns(stop.task):
-                execution.stop(Stop.CANCEL)
+                execution.stopping.stop(Stop.CANCEL)
 
     def hear(self, message: LiveMessage) -> None:
         """The end of a tool call, told by its runner on this executor's inbox."""
@@ -105,12 +106,12 @@ class Handlers:
             return
         execution = self.running.get(entry.commit.task)
         if execution is not None:
-            execution.told(entry)
+            execution.follower.told(entry)
 
     def missed(self) -> None:
         """The inbox was cut off for a while."""
         for execution in list(self.running.values()):
-            execution.missed()
+            execution.follower.missed()
 
     def lapse_all(self) -> None:
         """The broker was away: every further effect looks first whether the task is still ours."""
@@ -121,7 +122,7 @@ class Handlers:
         """Hands every task back in order (P3)."""
         self._releasing = True
         for execution in list(self.running.values()):
-            execution.stop(Stop.RELEASE)
+            execution.stopping.stop(Stop.RELEASE)
 
     def _leaving(self) -> bool:
         return self._releasing

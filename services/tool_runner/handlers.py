@@ -18,16 +18,17 @@ from mesh.bus import LiveMessage
 from mesh.errors import ArtifactMissing, BusUnavailable, InvalidInput, TooLarge
 from mesh.log import dead_letters
 from mesh.log.driver import Driver, entry_of
-from mesh.log.head import View, Writer, view_of
+from mesh.log.head import Entry, View, Writer
 from mesh.log.large import restore
-from mesh.log.ops import Drop, Nak, Verdict
+from mesh.log.ops import Drop, Nak, Read, Verdict
+from mesh.log.request import is_requested
 from mesh.registry import FreshRegistry
 from mesh.service import ServiceConfig
 from mesh.worker import Held
 from mesh.worker.turns import Turns
 from schemas import error as codes
 from schemas.command import Call
-from schemas.envelope import VERSION
+from schemas.envelope import VERSION, Head
 from schemas.error import Error
 from schemas.ids import is_task_id
 from schemas.signal import Broadcast
@@ -183,6 +184,8 @@ class Handlers:
             unfinished = made.cut or made.pause_s is not None
             if unfinished and running.halt is Halt.LEAVE and tool.policy.idempotent:
                 return Nak()
+            if unfinished and running.halt is Halt.CANCEL:
+                await is_requested(lambda: self._is_canceled(job.call.task))
             if made.pause_s is None or running.halt:
                 return await self._finish(job, progress.view, made.result)
             again = await self._begin(job, start.attempt)
@@ -227,10 +230,12 @@ class Handlers:
             newest = await self._driver.bus.newest(names.tasks, names.task(task))
         except BusUnavailable:
             return
-        if newest is not None:
-            head = view_of(entry_of(newest)).head
-            if head.phase == "ended" or head.cancel:
-                running.stop(Halt.CANCEL)
+        if newest is not None and _is_over(entry_of(newest).commit.head):
+            running.stop(Halt.CANCEL)
+
+    async def _is_canceled(self, task: str) -> bool:
+        entry: Entry | None = await self._driver.answer(Read(task))
+        return entry is None or _is_over(entry.commit.head)
 
     async def _is_lost(self, running: Running) -> bool:
         begun = running.begun
@@ -239,6 +244,11 @@ class Handlers:
     async def _bury(self, held: Held, why: str) -> Verdict:
         error = Error(code=codes.INVALID_INPUT, message=why)
         return await self._driver.bury(dead_letters.INVALID_CALL, dead_letters.NO_TASK, error, held.delivery)
+
+
+def _is_over(head: Head) -> bool:
+    """Whether nobody wants the result of a call any more."""
+    return head.phase == "ended" or head.cancel
 
 
 def _no_tool(app: Mesh, name: str) -> Error:

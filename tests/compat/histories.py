@@ -48,6 +48,7 @@ class History:
         self.commits = commits
         self.emits = Emits(1, 0, lambda: 0.0)
         self.by = "executor/executor-1-ab"
+        self.stopping = False
         self.cancelled = False
         self.past = None
         self.left: int | None = None

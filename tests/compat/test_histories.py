@@ -40,7 +40,7 @@ async def test_the_handler_replays_without_performing_a_step_or_emitting_anythin
     before = len(history.commits)
     context = history.context()
     output = await HANDLERS[name](context)
-    context.check_complete()
+    context.replay.check_complete()
     assert len(history.commits) == before
     final = commits[-1].events[-1].data
     assert getattr(final, "output", None) == output

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from mesh import Context, Mesh, ToolContext
@@ -217,6 +218,20 @@ async def test_a_cancel_does_not_wait_for_the_next_attempt(world: World, app: Me
     assert (await world.outcome(task.id)).result.state == "canceled"
     await eventually(lambda: idle(runner))
     assert gates.calls == 1
+
+
+async def test_a_tool_that_a_broadcast_stopped_is_recorded_behind_the_request(
+    world: World, app: Mesh, gates: Gates
+) -> None:
+    await serve(world, app)
+    task = await world.client.submit("calls", "again")
+    await gates.begun.wait()
+    await world.bus.send(world.names.cancel(task.id), msgspec.json.encode({"task": task.id}))
+    await gates.cleaned.wait()
+    await task.cancel()
+    outcome = await world.outcome(task.id)
+    assert outcome.result.state == "canceled"
+    assert "step.failed" not in outcome.types[: outcome.types.index("cancel.requested")]
 
 
 async def test_a_tool_that_swallows_its_cancellation_is_left_behind(world: World, app: Mesh, gates: Gates) -> None:

@@ -23,8 +23,10 @@ from tests.model.parts import (
     DRAIN,
     FAILED,
     HELD,
+    INBOX,
     LEFT,
     NAMES,
+    STOPPED,
     TOLD,
     At,
     Do,
@@ -34,6 +36,7 @@ from tests.model.parts import (
     Lapse,
     Process,
     Stamp,
+    Sure,
     Tool,
     Tools,
 )
@@ -56,11 +59,17 @@ class Handler(Protocol):
     seen: int
     following: bool
     called: set[str]
+    heard: set[int]
 
     @property
     def flows(self) -> Any: ...
 
+    @property
+    def site(self) -> Any: ...
+
     def hear(self, entries: tuple[Entry, ...]) -> None: ...
+
+    def hear_told(self, entry: Entry) -> None: ...
 
     def read(self) -> Process: ...
 
@@ -106,15 +115,21 @@ def call_command(play: Handler, op: Calls) -> Call:
     return Call(
         v=VERSION, task=play.task, root=play.task, first=view.first, last=view.seq, n=view.n, head=view.head,
         step=op.step, tool=op.step, arguments=arguments, again=op.again,  # type: ignore[arg-type]
+        reply=INBOX if play.site.inbox else "",
     )  # fmt: skip
 
 
 def wait_for_calls(play: Handler, awaited: tuple[str, ...]) -> Process:
     """Waits for these results; after a while suspends, unless one came that the owner has not looked at yet."""
     while any(key not in play.journal.results for key in awaited):
-        news = yield Idle(play.task, play.seen, play.owner.claim, play.owner.view, frozenset(play.called))
+        called, heard = frozenset(play.called), frozenset(play.heard)
+        news = yield Idle(play.task, play.seen, play.owner.claim, play.owner.view, called, heard)
         if news in (TOLD, DRAIN):
             raise Stop(news)
+        if isinstance(news, Entry):
+            play.hear_told(news)
+            play.heed()
+            continue
         if news != HELD:
             play.hear(news)
             play.heed()
@@ -159,12 +174,19 @@ def make_call(site: Any, task: str, call: Call, at: At) -> Process:
             continue
         if said is LEFT and not tool.once:
             return Nak()
+        if said is STOPPED:
+            yield from site.flows.sure(task)
         outcome: StepCompleted | StepFailed
         if said == DONE:
             outcome = StepCompleted(step=tool.key, attempt=begun.attempt)
         else:
             outcome = StepFailed(step=tool.key, attempt=begun.attempt, error=said)
         return (yield from site.flows.finish(runner, job, view, outcome))
+
+
+def sure(task: str) -> Process:
+    """X1: what a broadcast stopped is recorded behind the request that it announced."""
+    yield Sure(task)
 
 
 def effect(tool: Tool, view: View, attempt: int, seen: int) -> Process:

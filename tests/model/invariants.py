@@ -28,6 +28,7 @@ def check_log(entries: tuple[Entry, ...], max_attempts: int) -> str | None:
         or _check_once(events)
         or _check_claims(entries, max_attempts)
         or _check_starts(events)
+        or _check_stopped(events)
     )
 
 
@@ -85,6 +86,16 @@ def _check_starts(events: list[Event]) -> str | None:
     return None
 
 
+def _check_stopped(events: list[Event]) -> str | None:
+    """A call that was stopped for a cancel ends behind the request: before it, the task would go on with that."""
+    for each in events:
+        if each.type == task.CANCEL_REQUESTED:
+            return None
+        if each.type == step.FAILED and each.data.error == STOPPED:
+            return f"X1: '{each.data.step}' is recorded as stopped before the request that stopped it"
+    return None
+
+
 def _check_claims(entries: tuple[Entry, ...], max_attempts: int) -> str | None:
     """Claims serve the newest wake under one cover, and only the newest claim's owner writes as one."""
     turns = _Turns(max_attempts)
@@ -108,6 +119,8 @@ class _Turns:
     claim: int = -1
     starts: int = 0
     cut_offs: int = 0
+    asked: bool = False
+    cancel: bool = False
 
     def take(self, n: int, by: str, each: Event) -> str | None:
         """What is wrong with this event of commit `n`."""
@@ -116,11 +129,14 @@ class _Turns:
         if by.startswith(EXECUTOR) and not _is_exhausted(each):
             if by != f"{EXECUTOR}/{self.claim}" or self.phase != "running":
                 return f"R6: a fenced writer's '{each.type}' is in the log"
+            if each.type == step.COMPLETED and self.cancel:
+                return f"X1: step '{each.data.step}' is made by an owner that claimed a canceled task"
             self.starts, self.cut_offs = (self.starts - 1, self.cut_offs) if each.type == task.RELEASED else (0, 0)
         elif each.type == task.RELEASED:
             self.starts, self.cut_offs = self.starts - 1, self.cut_offs + 1
             if self.cut_offs > self.max_cut_offs:
                 return "K1: a task is handed on more often without progress than it may be"
+        self.asked = self.asked or each.type == task.CANCEL_REQUESTED
         if each.type == task.RELEASED:
             self.claim = n
         elif each.type == task.SUSPENDED:
@@ -136,6 +152,7 @@ class _Turns:
             return "R4: the cover changed within a wake"
         if self.phase not in ("runnable", "running"):
             return f"a claim of a task that is {self.phase}"
+        self.cancel = self.asked
         self.phase, self.cover, self.claim, self.starts = "running", started.cover, n, self.starts + 1
         return "P1: more starts without progress than attempts" if self.starts > self.max_attempts else None
 

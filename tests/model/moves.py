@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 
-from mesh.log.head import EXECUTOR
+from mesh.log.head import EXECUTOR, TOOL_RUNNER
 from mesh.log.ops import Ack, Append, Drop, Holds, Message, Nak, Perform, Publish, Read, ReadAfter, ReadFirst, Tell
-from schemas import error as codes
-from schemas import step, task
+from schemas import envelope, step, task
 from schemas.command import Call, DeadLetter, Ended, Fired, Run
 from schemas.envelope import Head
+from schemas.signal import Told
 from services.router.rules import Order
-from tests.model import invariants
+from tests.model import facts, invariants
 from tests.model.edges import Budget, Move, State
 from tests.model.parts import (
     DONE,
@@ -35,7 +35,9 @@ from tests.model.parts import (
     InQueue,
     Lapse,
     Look,
+    Sure,
     Tick,
+    Undo,
     Verb,
 )
 from tests.model.registers import Registers
@@ -69,6 +71,8 @@ class Moves:
             Hangs: self._hangs,
             Follow: self._follow,
             Idle: self._idle,
+            Undo: self._undo,
+            Sure: self._sure,
             Lapse: self._lapse,
             Effect: self._effect,
             Dies: self._dies,
@@ -135,12 +139,8 @@ class Moves:
         if head.phase != "ended":
             return -1
         owed = 0
-        entries = self.tables.logs.entries[log]
-        last, first = entries[-1].commit.events[-1], entries[0].commit.events[0]
-        if last.type == task.FAILED and last.data.error.code == codes.ATTEMPTS_EXHAUSTED:
-            owed |= self.tables.fact(f"dead {codes.ATTEMPTS_EXHAUSTED}")
-        if first.type == task.ACCEPTED and first.data.parent is not None:
-            owed |= self.tables.fact("told that it ended")
+        for name in facts.owed(self.tables.logs.entries[log], self.scenario.program):
+            owed |= self.tables.fact(name)
         return owed
 
     def _name(self, process: Process) -> str:
@@ -266,7 +266,7 @@ class Moves:
 
     def _publishing(self, process: Process, messages: tuple[Message, ...]) -> Move:
         """What publishing these changes; the process has still to be moved on."""
-        publishes, timers, facts = [], [], 0
+        publishes, timers, happened = [], [], 0
         name = self.tables.sent(process.message).task
         for message in messages:
             body = message.body
@@ -280,17 +280,22 @@ class Moves:
             elif isinstance(body, Fired):
                 publishes.append(self.tables.contents(Sent("fired", name, body)))
             elif isinstance(body, Ended):
-                facts |= self.tables.fact("told that it ended")
+                happened |= self.tables.fact(facts.TOLD_END)
             elif isinstance(body, DeadLetter):
-                facts |= self.tables.fact(_dead(body))
+                happened |= self.tables.fact(facts.dead(body))
         said = ", ".join(_said(message) for message in messages)
         return Move(
-            f"{self._name(process)}: publish {said}", publishes=tuple(publishes), timers=tuple(timers), facts=facts
+            f"{self._name(process)}: publish {said}", publishes=tuple(publishes), timers=tuple(timers), facts=happened
         )
 
     def _tell(self, process: Process, op: Tell, log: int) -> list[Move]:
-        told = self.tables.fact(TOLD)
-        return [Move(f"{self._name(process)}: broadcast", self._next(process, log, ("none",)), facts=told)]
+        label, fact = "broadcast", TOLD
+        if isinstance(op.body, Told):
+            n = envelope.decode(bytes(op.body.commit)).n
+            label, fact = f"tells commit {n} as @{op.body.seq}", facts.told(op.body.seq, n)
+        return [
+            Move(f"{self._name(process)}: {label}", self._next(process, log, ("none",)), facts=self.tables.fact(fact))
+        ]
 
     def _look(self, process: Process, op: Look, log: int) -> list[Move]:
         name, entries = self._name(process), self.tables.logs.entries[log]
@@ -332,10 +337,22 @@ class Moves:
         moves = [Move(f"{name}: has waited for a while", self._next(process, log, ("value", HELD)))]
         if self._matters(op, log):
             moves.append(Move(f"{name}: hears of news", self._next(process, log, ("after", log, -1))))
+        moves += self._tellings(process, op, log)
         told = self._next(process, log, ("value", TOLD))
         moves.append(Move(f"{name}: sees the broadcast", told, needs=self.tables.fact(TOLD)))
         drain = self._next(process, log, ("value", DRAIN))
         moves.append(Move(f"{name}: DRAIN", drain, cost=Budget.DRAINS, helps=False))
+        return moves
+
+    def _tellings(self, process: Process, op: Idle, log: int) -> list[Move]:
+        """What runners have told of their commits, rightly or not, and this owner has not heard or read."""
+        moves = []
+        for n, entry in enumerate(self.tables.logs.entries[log] if self.scenario.inbox else ()):
+            for seq in range(n + 1, len(self.tables.logs.entries[log]) + 1):
+                if entry.commit.by == TOOL_RUNNER and seq > op.after and seq not in op.heard:
+                    told = self._next(process, log, ("told", log, seq, n))
+                    label = f"{self._name(process)}: is told of commit {n} as @{seq}"
+                    moves.append(Move(label, told, needs=self.tables.fact(facts.told(seq, n))))
         return moves
 
     def _matters(self, op: Idle, log: int) -> bool:
@@ -345,6 +362,15 @@ class Moves:
             return True
         news = [each for entry in entries[op.after :] for each in entry.commit.events]
         return any(each.type in (step.COMPLETED, step.FAILED) for each in news)
+
+    def _undo(self, process: Process, op: Undo, log: int) -> list[Move]:
+        undone = self.tables.fact(facts.undone(op.step))
+        return [Move(f"{self._name(process)}: undoes '{op.step}'", self._next(process, log, ("none",)), facts=undone)]
+
+    def _sure(self, process: Process, op: Sure, log: int) -> list[Move]:
+        head = self.tables.logs.heads[log]
+        over = head.cancel or head.phase == "ended"
+        return [Move(f"{self._name(process)}: finds the request", self._next(process, log, ("none",)))] if over else []
 
     def _lapse(self, process: Process, op: Lapse, log: int) -> list[Move]:
         """E2 for a runner: one whose delivery was handed to somebody else looks at the log."""
@@ -446,7 +472,7 @@ class Moves:
         if isinstance(sent.body, Order) and entries:
             opening = entries[0].commit.events[0].data
             if getattr(opening, "digest", sent.body.opening.digest) != sent.body.opening.digest:
-                owes = self.tables.fact(_dead(sent.body.letter))
+                owes = self.tables.fact(facts.dead(sent.body.letter))
         return Move(f"{name}: ack", acks=True, violation=violation, owes=owes)
 
 
@@ -454,10 +480,6 @@ def _plain(body: Any) -> Fired:
     """A timer without its delay, which nothing here depends on and which would only multiply states."""
     fired: Fired = msgspec.structs.replace(body, delay_s=0.0)
     return fired
-
-
-def _dead(letter: DeadLetter) -> str:
-    return " ".join(filter(None, ("dead", letter.error.code if not letter.body else letter.body)))
 
 
 def _said(message: Message) -> str:

@@ -16,8 +16,9 @@ from schemas import command, task
 from schemas.command import DeadLetter, Ended, Run
 from schemas.envelope import Event, Head
 from schemas.signal import Answer, TaskSignal
-from schemas.task import MessageReceived
+from schemas.task import MessageReceived, TaskCanceled
 from services.router import rules
+from tests.model.calling import Stop
 from tests.model.parts import FRESH, NAMES, At, Dies, Look, Process, Verb
 from tests.model.processes import Play, Site, suspend_changed
 
@@ -351,6 +352,28 @@ def leaves_without_commit(owner: Owner) -> Process:
     """A drain without P3."""
     yield from ()
     return Nak()
+
+
+def ends_unentered(play: Play) -> Process:
+    """X1 without a call of the handler: a task that was asked to stop is ended as it stands."""
+    yield from play.read()
+    if play.owner.cancel_requested:
+        return (yield from play.owner.end(TaskCanceled()))
+    return (yield from play.call())
+
+
+def works_on(play: Play) -> Process:
+    """A handler that is called for a cancel and goes on as if there were none."""
+    yield from play.read()
+    if not play.owner.cancel_requested:
+        return (yield from play.call())
+    play.heed = lambda: None  # type: ignore[method-assign]
+    try:
+        for part in play.site.program:
+            yield from play.perform(part)
+    except Stop as stop:
+        return (yield from play.stop(stop.args[0]))
+    return (yield from play.end(TaskCanceled()))
 
 
 def gives_back(*args: Any) -> Process:

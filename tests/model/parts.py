@@ -19,6 +19,7 @@ from schemas.envelope import Head
 from schemas.error import Error
 
 NAMES = Subjects()
+INBOX = "_INBOX_executor.told"
 AT = "2026-01-01T00:00:00.000000Z"
 MINE = "mine"
 FRESH, TOLD, DRAIN, HELD, DONE = "fresh", "told", "drain", "held", "done"
@@ -30,10 +31,11 @@ Process = Generator[Any, Any, Any]
 
 @dataclass(frozen=True)
 class Do:
-    """A step; `once` must not be repeated."""
+    """A step; `once` must not be repeated; one to `undo` is undone by its handler, however its task ends here."""
 
     key: str
     once: bool = False
+    undo: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,9 +175,10 @@ class Follow(Struct, frozen=True):
 
 
 class Idle(Struct, frozen=True):
-    """Wait for others: until news come after `after`, or for a while. → tuple[Entry, ...] | HELD | TOLD | DRAIN
+    """Wait for others: until news come after `after`, or for a while. → tuple[Entry, ...] | Entry | HELD | TOLD | DRAIN
 
-    `claim`, `view` and `called` are all else that the owner's further way depends on.
+    A single entry was told by a runner. `claim`, `view`, `called` and `heard` (what was told before) are all else that
+    the owner's further way depends on.
     """
 
     task: str
@@ -183,6 +186,20 @@ class Idle(Struct, frozen=True):
     claim: int
     view: View
     called: frozenset[str]
+    heard: frozenset[int]
+
+
+class Undo(Struct, frozen=True):
+    """A handler undoes outside of the mesh what this step has begun. → None"""
+
+    task: str
+    step: str
+
+
+class Sure(Struct, frozen=True):
+    """Wait until the log holds what a broadcast announced. → None"""
+
+    task: str
 
 
 class Lapse(Struct, frozen=True):

@@ -44,6 +44,7 @@ from tests.model.parts import (
     Stamp,
     Tick,
     Tools,
+    Undo,
     Wait,
 )
 
@@ -59,6 +60,7 @@ class Site:
     max_starts: int = 3
     waits: int = 0
     able: bool = True
+    inbox: bool = False
     max_cut_offs: int = 1
 
 
@@ -152,6 +154,8 @@ class Play:
         self.owner = owner
         self.following = False
         self.called: set[str] = set()
+        self.heard: set[int] = set()
+        self.undo: list[str] = []
         self.seen = 0
         self.messages = 0
         self.journal = Journal(())
@@ -160,22 +164,32 @@ class Play:
         """Calls the handler until it has come to something."""
         while True:
             try:
-                return (yield from self.call())
+                return (yield from self.flows.enter(self))
             except calling.Rerun:
                 self.seen, self.messages, self.journal = 0, 0, Journal(())
+                self.heard.clear()
+                self.undo.clear()
 
     def call(self) -> Process:
+        """From the beginning; one that was asked to stop passes through its recorded steps and begins nothing (X1)."""
         yield from self.read()
         try:
             for part in self.site.program:
-                if self.owner.cancel_requested:
+                recorded = isinstance(part, Do) and part.key in self.journal.results
+                if self.owner.cancel_requested and not recorded:
                     break
                 suspended = yield from self.perform(part)
                 if suspended:
                     return Ack()
         except calling.Stop as stop:
             return (yield from self.stop(stop.args[0]))
-        return (yield from self.owner.end(TaskCompleted()))
+        return (yield from self.end(TaskCompleted()))
+
+    def end(self, terminal: TaskCompleted | TaskCanceled) -> Process:
+        """Undoes what is to be undone, and ends the task."""
+        for key in self.undo:
+            yield Undo(self.task, key)
+        return (yield from self.owner.end(terminal))
 
     def read(self) -> Process:
         """Reads on to what the owner has seen at the least."""
@@ -190,6 +204,13 @@ class Play:
                 self.messages += isinstance(each.data, MessageReceived)
         if entries:
             self.owner.see(view_of(entries[-1]))
+
+    def hear_told(self, entry: Entry) -> None:
+        """Takes what a runner told of its own commit; what stands before it is read later."""
+        self.heard.add(entry.seq)
+        for each in entry.commit.events:
+            self.journal.add(each, entry.commit.at)
+        self.owner.see(view_of(entry))
 
     def heed(self) -> None:
         """Stops before anything that a task which was asked to stop must not begin."""
@@ -222,6 +243,7 @@ class Play:
             try:
                 op = flow.send(answer)
             except StopIteration:
+                self.undo += [part.key] if part.undo else []
                 return
             answer = None
             if isinstance(op, Commits):
@@ -257,7 +279,7 @@ class Play:
         while not self.owner.cancel_requested:
             entry = yield Tick(self.task, self.owner.view.seq)
             self.owner.see(view_of(entry))
-        return (yield from self.owner.end(TaskCanceled()))
+        return (yield from self.end(TaskCanceled()))
 
 
 def changed(play: Play) -> Process:
@@ -301,6 +323,7 @@ class Flows:
     changed: Callable[[Play], Process] = changed
     undeliverable: Callable[[str], Process] = undeliverable
     execute: Callable[[Site, str, Run, At], Process] = execute
+    enter: Callable[[Play], Process] = Play.call
     call: Callable[..., Process] = call_step
     publish: Callable[..., Process] = calling.publish_call
     read_on: Callable[..., Process] = calling.read_on
@@ -308,6 +331,7 @@ class Flows:
     make: Callable[..., Process] = calling.make_call
     begin: Callable[..., Process] = begin
     effect: Callable[..., Process] = calling.effect
+    sure: Callable[[str], Process] = calling.sure
     look: Callable[..., Process] = look
     tell: Callable[..., Process] = tell
     finish: Callable[..., Process] = finish

@@ -27,7 +27,8 @@ class Role:
 def roles_of(scenario: Scenario) -> list[Role]:
     """Routers, executors, with a second app version one executor of that, and tool runners if there are tools."""
     site = Site(
-        scenario.flows, scenario.program, "1", scenario.max_attempts, scenario.max_starts, scenario.waits, scenario.able
+        scenario.flows, scenario.program, "1", scenario.max_attempts, scenario.max_starts, scenario.waits,
+        scenario.able, scenario.inbox,
     )  # fmt: skip
     run = frozenset({"run"})
     roles = [

@@ -46,7 +46,7 @@ class Scenario:
 
     `helping` are the timers a fault-free world may count on to come to a good end: a deadline or a grace timer would
     hide a lost wake-up. `deploys` lets app version 2 appear, with one executor of its own. With `events` the broker
-    reports closed connections (K1).
+    reports closed connections (K1). With an `inbox` runners tell executors of their results (ADR 0007).
     """
 
     client: tuple[Sent, ...]
@@ -62,6 +62,7 @@ class Scenario:
     helping: frozenset[str] = frozenset({command.RESUME})
     deploys: bool = False
     able: bool = True
+    inbox: bool = False
     reconciler: bool = False
     events: bool = False
     fenced: bool = True

@@ -182,6 +182,8 @@ class Histories:
             return self.logs.after(answer[1], op.after, answer[2])
         if kind == "first":
             return self.logs.entries[answer[1]][0]
+        if kind == "told":
+            return Entry(answer[2], self.logs.entries[answer[1]][answer[3]].commit)
         if kind == "performed":
             return StepCompleted(step=op.step, attempt=op.attempt)
         if kind == "none":

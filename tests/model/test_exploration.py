@@ -282,6 +282,32 @@ CASES |= {
     ),
 }
 
+BEGIN = Do("begin", undo=True)
+TOLD_CALL = replace(ONE_CALL, inbox=True)
+CASES |= {
+    "cancel of a task that waits, whose handler has begun something": (
+        replace(ONE_ROUTER, client=(submit(), cancel()), program=(BEGIN, Wait(1))),
+        (CRASH, PAUSE),
+        (CRASH_PAUSE, CRASH_LOST, Faults(drains=1, crashes=1)),
+    ),
+    "cancel of a task that waits for a tool, whose handler has begun something": (
+        replace(ONE_CALL, client=(submit(), cancel()), program=(BEGIN, Tools((LOOK_UP,))), runners=1),
+        (Faults(),),
+        (CRASH, LOST),
+    ),
+    "a result that is told": (TOLD_CALL, (CRASH, PAUSE, LOST), (CRASH_PAUSE, CRASH_LOST, PAUSE_LOST)),
+    "a result that is told while the task is canceled": (
+        replace(TOLD_CALL, client=(submit(), cancel()), program=(Tools((LOOK_UP,)),), runners=1),
+        (LOST,),
+        (CRASH, PAUSE),
+    ),
+    "results that are told out of order": (
+        replace(TOLD_CALL, program=(Tools((LOOK_UP, CHARGE)),), runners=1),
+        (LOST,),
+        (CRASH, LOST),
+    ),
+}
+
 LAPSE, CUT = Faults(lapses=1), Faults(cuts=1)
 CASES |= {
     "a delivery that comes again while its owner answers": (

@@ -59,6 +59,9 @@ CHANGED = case(program=(Change(),), deploys=True, executors=1)
 KILLS = case(submit(parent="P"), program=(Poison(),), max_attempts=2)
 CALL = case(program=(Tools((Tool("once-charge", once=True),)),), executors=1)
 LOOK_UP = replace(CALL, program=(Tools((Tool("look-up"),)),))
+BEGIN = Do("begin", undo=True)
+BEGINS = case(submit(), cancel(), program=(BEGIN, Wait(1)), executors=1)
+HANGING_CALL = replace(CALL, program=(Tools((Tool("hangs", hangs=True),)),), runners=1)
 BESIDE = replace(CALL, program=(Tools((Tool("once-charge", once=True),), beside=LOOK),))
 
 
@@ -222,6 +225,24 @@ def test_without_X1_a_task_that_never_started_needs_an_executor_to_be_canceled()
     assert "stuck" in str(result.violation), str(result)
 
 
+def test_without_X1_a_suspended_handler_that_is_canceled_leaves_undone_what_it_began() -> None:
+    fails(BEGINS, "stuck", enter=m.ends_unentered)
+
+
+def test_without_X1_a_handler_that_is_called_to_be_canceled_makes_further_steps() -> None:
+    scenario = replace(BEGINS, program=(BEGIN, Wait(1), LOOK))
+    fails(scenario, "X1", enter=m.works_on)
+
+
+def test_without_X1_a_call_that_a_broadcast_stopped_ends_before_the_request() -> None:
+    fails(replace(HANGING_CALL, client=(submit(), cancel())), "X1", sure=t.records_at_once)
+
+
+def test_a_runner_that_tells_its_result_over_what_others_wrote_hides_a_cancel() -> None:
+    scenario = replace(LOOK_UP, client=(submit(), cancel()), inbox=True, runners=1, faults=LOST)
+    fails(scenario, "invariant 5", finish=t.tells_over_others)
+
+
 def test_without_X2_a_cancel_that_overtakes_its_submit_is_lost() -> None:
     fails(case(submit(), cancel()), "invariant 5", cancel=m.cancels_nothing_unknown)
 
@@ -362,8 +383,7 @@ def test_without_T3_a_call_has_two_results() -> None:
 
 
 def test_without_T4_a_tool_that_hangs_outlives_its_task() -> None:
-    scenario = case(submit(), cancel(), program=(Tools((Tool("hangs", hangs=True),)),), executors=1, runners=1)
-    fails(scenario, "stuck", effect=t.runs_to_its_end)
+    fails(replace(HANGING_CALL, client=(submit(), cancel())), "stuck", effect=t.runs_to_its_end)
 
 
 def test_without_R7_a_crash_after_the_suspension_loses_the_call() -> None:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import Raw
 from msgspec.structs import replace
 
 from mesh.log.head import Entry, View, view_of
 from mesh.log.journal import WAITING, Journal
-from mesh.log.ops import Calls, Message, Publish, ReadAfter
+from mesh.log.ops import Append, Calls, Message, Publish, ReadAfter, Tell
 from mesh.log.owner import Fenced
 from mesh.log.steps import Step, call_step
 from schemas.command import Call
-from schemas.envelope import Event, event
-from schemas.step import StepCompleted, StepFailed, StepRequested, StepStarted
+from schemas.envelope import Event, encode, event
+from schemas.signal import Told
+from schemas.step import Result, StepCompleted, StepFailed, StepRequested, StepStarted
 from schemas.task import TaskSuspended
 from services.tool_runner import rules
 from services.tool_runner.rules import Begun, Delivered, Runner
 from tests.model import calling
 from tests.model.mutations import Bend
-from tests.model.parts import DONE, NAMES, At, Effect, Follow, Process, Stamp, Tick, Tool
+from tests.model.parts import DONE, INBOX, NAMES, At, Effect, Follow, Process, Stamp, Tick, Tool
 
 
 class SeesSteps(Bend):
@@ -188,6 +190,25 @@ def publishes_whatever_was_asked(play: calling.Handler, op: Calls) -> Process:
     """An owner that publishes a call although the task was asked to stop."""
     play.hear((yield Follow(play.task, play.seen)))
     yield Publish((Message(subject=NAMES.call("demo"), body=calling.call_command(play, op)),))
+
+
+def records_at_once(task: str) -> Process:
+    """A runner that records what a broadcast stopped, and does not wait for its request."""
+    yield from ()
+
+
+def tells_over_others(runner: Runner, job: Delivered, view: View, outcome: Result) -> Process:
+    """Tells its own commit as if it were the newest, whatever others have appended since."""
+    flow, answer, commit = rules.finish(runner, job, view, outcome), None, None
+    while True:
+        try:
+            op = flow.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        commit = op.commit if isinstance(op, Append) else commit
+        answer = yield op
+        if commit and isinstance(op, ReadAfter) and any(entry.commit.nonce for entry in answer):
+            yield Tell(INBOX, Told(seq=answer[-1].seq, commit=Raw(encode(commit))))
 
 
 def reads_nothing_on(play: calling.Handler) -> Process:

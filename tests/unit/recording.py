@@ -68,6 +68,7 @@ class MemoryRecorder:
         self.emits = Emits(journal.claims, len(journal.text), lambda: 0.0)
         self.log = log
         self.objects = log.objects
+        self.stopping = False
         self.cancelled = False
         self.past = None
         self.dies_before: int | None = None
@@ -79,7 +80,7 @@ class MemoryRecorder:
         return self.log.append(*every) if every else self.log.time
 
     async def lease(self) -> None:
-        if self.cancelled:
+        if self.stopping:
             raise TaskCancelled("asked to stop")
 
     @contextmanager
@@ -115,6 +116,6 @@ async def run(log: Log, handler: Handler, *, dies_before: int | None = None) -> 
     context, recorder = log.claim()
     recorder.dies_before = dies_before
     value = await handler(context)
-    context.check_complete()
+    context.replay.check_complete()
     await recorder.commit(())
     return value

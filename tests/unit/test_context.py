@@ -311,7 +311,7 @@ async def test_an_event_must_fit_into_json(log: Log) -> None:
 async def test_a_cancelled_task_begins_no_effect(log: Log, counter: Counter) -> None:
     context, recorder = log.claim()
     context.check_cancelled()
-    recorder.cancelled = True
+    recorder.stopping = True
     with pytest.raises(TaskCancelled):
         context.check_cancelled()
     with pytest.raises(TaskCancelled):
