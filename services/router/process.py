@@ -9,6 +9,7 @@ from mesh.log.driver import Driver
 from mesh.service import ServiceConfig, Stamp
 from mesh.streams import definitions
 from mesh.worker import Crew, Worker
+from services.router.duty import Duty
 from services.router.handlers import Handlers
 from services.router.reconciler import Reconciler
 from services.router.registry import AgentRegistry
@@ -33,7 +34,7 @@ class RouterService:
                 names=names, writer=Stamp("router", self.name), registry=registry,
                 cancel_grace_s=settings.cancel_grace_s,
             )  # fmt: skip
-            reconciler = Reconciler(bus, driver, router, every_s=settings.reconcile_s)
+            reconciler = Reconciler(bus, driver, router, Duty(bus, names, self.name), every_s=settings.reconcile_s)
             bus.on_reconnect(reconciler.wake)
             takeover = Takeover(driver, router)
             listening = takeover.listening(self._config.system_url, self.name)
