@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from mesh.bus import Bus
-from mesh.errors import BusUnavailable
+from mesh.errors import BusUnavailable, PermissionDenied
 from mesh.subjects import Subjects
 from schemas.worker import HOLDS, WorkerRequest
 
@@ -38,10 +38,12 @@ class Duty:
         return None
 
     async def lives(self, name: str) -> bool:
-        """Whether a router answers; what it is asked does not matter."""
+        """Whether a router answers; what it is asked does not matter. Who may not ask goes by its record."""
         question = msgspec.json.encode(WorkerRequest(kind=HOLDS))
         try:
             await self._bus.request(self._names.worker(name), question, timeout_s=ANSWER_S)
         except BusUnavailable:
             return False
+        except PermissionDenied:
+            return await self._bus.fetch(self._names.workers, name) is not None
         return True

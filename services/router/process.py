@@ -9,6 +9,7 @@ from mesh.log.driver import Driver
 from mesh.service import ServiceConfig, Stamp
 from mesh.streams import definitions
 from mesh.worker import Crew, Worker
+from mesh.worker.health import STALE_S
 from services.router.duty import Duty
 from services.router.handlers import Handlers
 from services.router.reconciler import Reconciler
@@ -43,7 +44,14 @@ class RouterService:
                 handlers = Handlers(driver, router, registry, settings, stream_created=created)
                 consumers = definitions(names, ack_wait_s=settings.ack_wait_s).consumers
                 workers = [
-                    Worker(bus, consumer, handler, slots=settings.router_slots, tick_s=settings.tick_s)
+                    Worker(
+                        bus,
+                        consumer,
+                        handler,
+                        slots=settings.router_slots,
+                        tick_s=settings.tick_s,
+                        longest_s=max(STALE_S, 2 * settings.unknown_agent_grace_s),
+                    )
                     for consumer, handler in zip(consumers, (handlers.submit, handlers.signal), strict=True)
                 ]
                 await self._crew.serve(bus, workers, started, beside=(reconciler.serve, takeover.serve))
