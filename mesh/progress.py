@@ -7,12 +7,14 @@ a commit, and what a model says or a handler emits is a delta.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from mesh.bus import Bus
+from mesh.errors import MeshError
 from mesh.subjects import Subjects
 from schemas.agent import WorkerRecord
 from schemas.ids import is_task_id
@@ -64,6 +66,7 @@ async def _task(bus: Bus, names: Subjects, seq: int) -> str:
 
 async def _moved_at(bus: Bus, names: Subjects, task: str) -> float:
     """When its newest commit or delta was stored, by the broker; 0 where there is neither."""
-    commit = await bus.newest(names.tasks, names.task(task))
-    delta = await bus.newest(names.deltas, names.delta(task))
+    commit, delta = await bus.newest(names.tasks, names.task(task)), None
+    with suppress(MeshError):  # deltas are a cache, which may be missing
+        delta = await bus.newest(names.deltas, names.delta(task))
     return max((unix(one.at) for one in (commit, delta) if one), default=0.0)

@@ -47,7 +47,7 @@ async def examine(
     yield await server.clock(bus, names)
     incomplete = False
     async for found in streams.look(bus, names, wanted):
-        incomplete = incomplete or found.message.endswith("is missing")
+        incomplete = incomplete or (found.message.endswith("is missing") and names.deltas not in found.message)
         yield found
     if not incomplete:
         async for found in _services(bus, names, settings):

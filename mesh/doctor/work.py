@@ -30,7 +30,7 @@ async def look(bus: Bus, names: Subjects, settings: Settings, registry: Registry
     """Routers, then every worker with which something is the matter."""
     pings = [one for one in await census(bus, "$SRV.PING", ServicePing) if one.name.startswith(f"{names.prefix}-")]
     answering = {one.id: one for one in pings}
-    found = [_routers(registry)]
+    found = [_routers(registry), *_session_stores(registry)]
     for worker in registry.workers:
         ping = answering.get(worker.worker)
         found += [*_worker(worker, ping), *_setting(ping, f"{settings.ack_wait_s:g}")]
@@ -43,6 +43,13 @@ def _routers(registry: Registry) -> Finding:
     if routers:
         return Finding("router", "ok", f"{len(routers)} at work")
     return Finding("router", "problem", "none is at work, so no task begins", "mesh service router, or mesh dev")
+
+
+def _session_stores(registry: Registry) -> list[Finding]:
+    if registry.of_service("session-store"):
+        return []
+    told = "none is at work: tasks run, but lists of them, conversations and purges wait for one"
+    return [Finding("session-store", "note", told, "mesh service session-store")]
 
 
 def _worker(worker: WorkerRecord, ping: ServicePing | None) -> Sequence[Finding]:

@@ -35,14 +35,17 @@ class RouterService:
                 names=names, writer=Stamp("router", self.name), registry=registry,
                 cancel_grace_s=settings.cancel_grace_s,
             )  # fmt: skip
-            reconciler = Reconciler(bus, driver, router, Duty(bus, names, self.name), every_s=settings.reconcile_s)
+            wanted = definitions(names, ack_wait_s=settings.ack_wait_s, replicas=settings.durability.replicas)
+            reconciler = Reconciler(
+                bus, driver, router, Duty(bus, names, self.name),
+                in_memory=wanted.in_memory, every_s=settings.reconcile_s,
+            )  # fmt: skip
             bus.on_reconnect(reconciler.wake)
             takeover = Takeover(driver, router)
             listening = takeover.listening(self._config.system_url, self.name)
             async with aclosing(await registry.watch(bus, names)), listening:
                 created = await bus.stream_created(names.work)
                 handlers = Handlers(driver, router, registry, settings, stream_created=created)
-                consumers = definitions(names, ack_wait_s=settings.ack_wait_s).consumers
                 workers = [
                     Worker(
                         bus,
@@ -52,7 +55,7 @@ class RouterService:
                         tick_s=settings.tick_s,
                         longest_s=max(STALE_S, 2 * settings.unknown_agent_grace_s),
                     )
-                    for consumer, handler in zip(consumers, (handlers.submit, handlers.signal), strict=True)
+                    for consumer, handler in zip(wanted.consumers, (handlers.submit, handlers.signal), strict=True)
                 ]
                 await self._crew.serve(bus, workers, started, beside=(reconciler.serve, takeover.serve))
 

@@ -4,6 +4,7 @@ A net for purges, power loss and operators. One router looks at the newest commi
 consumer, paced, at start, after each reconnect, and every few minutes; the others see that it lives on for so long that
 it has done so. The queue is only read where a log waits for a command, a page at a time. A running task whose command
 was lost is left to its worker while that lives, and looked at again soon: to resume it would fence a healthy owner.
+A stream in memory, which no broker keeps over a restart, is made again first.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from mesh.errors import MeshError, NewerLog, TooLarge
 from mesh.log.driver import Driver, entry_of
 from mesh.log.head import View, view_of
 from mesh.log.ops import Flow
+from mesh.streams import Definitions
 from schemas.command import Run
 from services.router import rules
 from services.router.duty import Duty
@@ -34,11 +36,14 @@ log = structlog.get_logger("mesh.router")
 class Reconciler:
     """One round at a time over all logs; `wake` asks for one now."""
 
-    def __init__(self, bus: Bus, driver: Driver, router: rules.Router, duty: Duty, *, every_s: float) -> None:
+    def __init__(
+        self, bus: Bus, driver: Driver, router: rules.Router, duty: Duty, *, in_memory: Definitions, every_s: float
+    ) -> None:
         self._bus = bus
         self._driver = driver
         self._router = router
         self._duty = duty
+        self._in_memory = in_memory
         self._every_s = every_s
         self._watched_s = min(WATCHED_S, every_s)
         self._due = asyncio.Event()
@@ -77,6 +82,8 @@ class Reconciler:
 
     async def _round(self) -> None:
         """Looks twice: what was missing on both looks, with the head unmoved, is missing."""
+        for done in await self._bus.ensure(self._in_memory):
+            log.warning(done)
         open_tasks = await self._open()
         await self._set_timers(open_tasks)
         suspects = await self._missing(open_tasks)

@@ -16,6 +16,7 @@ from mesh.bus import LiveMessage
 from mesh.log.driver import Driver
 from mesh.log.head import fold
 from mesh.service import Stamp
+from mesh.streams import definitions
 from mesh.testing import eventually
 from schemas.agent import WorkerRecord
 from schemas.command import Run
@@ -137,8 +138,10 @@ async def test_a_round_over_a_long_queue_keeps_a_page_of_it(world: World) -> Non
 
     await asyncio.gather(*(put(range(start, count, 10)) for start in range(10)))
     router = Router(names=world.names, writer=Stamp("router", "r"), registry=AgentRegistry(), cancel_grace_s=1.0)
-    duty = Duty(world.bus, world.names, "router-1")
-    reconciler = Reconciler(world.bus, Driver(world.bus, world.names), router, duty, every_s=300.0)
+    reconciler = Reconciler(
+        world.bus, Driver(world.bus, world.names), router, Duty(world.bus, world.names, "router-1"),
+        in_memory=definitions(world.names).in_memory, every_s=300.0,
+    )  # fmt: skip
     async with watched(world) as rounds:
         tracemalloc.start()
         going = asyncio.create_task(reconciler.serve())
