@@ -33,7 +33,10 @@ async def list_workers(service: str | None, *, server: str | None, json: bool) -
         for worker in workers:
             tasks = await held_tasks(bus, names, worker)
             typer.echo(msgspec.json.encode(_plain(worker, tasks)) if json else _line(worker, tasks))
-    if not workers:
+    if not workers and service and registry.workers:
+        there = ", ".join(sorted({worker.service for worker in registry.workers}))
+        Notes().say(f"no worker of service '{service}' is there; there are: {there}")
+    elif not workers:
         Notes().say("no worker is there; start some with `mesh dev` or `mesh service`")
     return COMPLETED
 
