@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import difflib
 import hashlib
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from mesh.bus import Bus, StoredMessage
 from mesh.errors import InvalidInput, MeshError
 from mesh.log import dead_letters
 from mesh.log.reading import read_log
+from mesh.registry import FreshRegistry
 from mesh.subjects import Subjects
 from schemas.command import DeadLetter, Refusal, Submit, parse_submit
 from schemas.error import INVALID_INPUT, Error
@@ -88,6 +90,7 @@ class DeadLetters:
     def __init__(self, bus: Bus, names: Subjects) -> None:
         self._bus = bus
         self._names = names
+        self._registry = FreshRegistry(bus, names)
 
     async def page(self, *, first: int = 1, limit: int = PAGE, kind: str | None = None) -> Page:
         """At most `limit` letters from number `first` on, of one kind or of all; raises BusUnavailable."""
@@ -111,8 +114,8 @@ class DeadLetters:
 
         *Delivery:* may be repeated after any failure, and by several at once; it runs once.
 
-        Raises: InvalidInput for what cannot be published again, UnknownTask if the log it is about is gone,
-        BusUnavailable.
+        Raises: InvalidInput for what cannot be published again, and while nobody has its agent: the task would be
+        rejected and its input lost with the letter. UnknownTask if the log it is about is gone, BusUnavailable.
         """
         if letter.is_task:
             redriven = await self._submit(letter, agent)
@@ -148,9 +151,20 @@ class DeadLetters:
         name = agent or name
         if not is_name(name):
             raise InvalidInput(f"'{name}' is no name an agent can have", hint="name one that can: --agent NAME")
+        await self._check_agent(letter, name)
         subject = self._names.submit(name)
         await self._bus.publish(subject, msgspec.json.encode(keys))
         return Redriven(letter.number, subject, keys["task_id"])
+
+    async def _check_agent(self, letter: Letter, name: str) -> None:
+        agents = (await self._registry.look()).agents
+        if name not in agents:
+            near = difflib.get_close_matches(name, agents, n=1)
+            start = f"did you mean '{near[0]}'?" if near else "start an executor that has it, or name another"
+            raise InvalidInput(
+                f"no agent '{name}' is registered, so dead letter {letter.number} stays",
+                hint=f"{start}: mesh dead redrive {letter.number} --agent NAME; `mesh agent ls` lists them",
+            )
 
     async def _of_task(self, letter: Letter) -> tuple[str, dict[str, Any]]:
         """The submit of a task that has failed, under an id that follows from the task's."""

@@ -23,6 +23,12 @@ class Registry(Struct, frozen=True):
     apps: tuple[AppRecord, ...] = ()
     workers: tuple[WorkerRecord, ...] = ()
 
+    @property
+    def agents(self) -> frozenset[str]:
+        """The names that a task can be submitted to: those registered, and those that some version at work has."""
+        registered = {agent.name for app in self.apps for agent in app.agents}
+        return frozenset(registered.union(*(worker.agents for worker in self.workers)))
+
     def workers_of(self, pool: str) -> list[WorkerRecord]:
         """Who runs the tasks of a pool."""
         return [one for one in self.workers if one.service == "executor" and one.pool == pool]

@@ -85,6 +85,12 @@ class Definitions:
     consumers: tuple[Consumer, ...]
     objects: tuple[ObjectBucket, ...] = ()
 
+    @property
+    def in_memory(self) -> Definitions:
+        """Those streams alone that a broker forgets when it ends."""
+        streams = tuple(stream for stream in self.streams if stream.storage is Storage.MEMORY)
+        return Definitions(streams=streams, buckets=(), consumers=())
+
 
 def definitions(names: Subjects, *, ack_wait_s: float = 3.0, replicas: int = 1) -> Definitions:
     """What `mesh dev`, `mesh service` and `mesh doctor --apply` create."""

@@ -18,7 +18,8 @@ class QueueState(Struct, frozen=True, kw_only=True):
     """How one service stands with one queue.
 
     `in_flight` of `slots` are at work here; `pending` wait for any replica, `unacknowledged` are held by all of them
-    together. Times are RFC 3339; `oldest_s` is how long the oldest delivery here has been held.
+    together, -1 where the broker does not say. Times are RFC 3339; `oldest_s` is how long the oldest delivery here has
+    been held.
     """
 
     in_flight: int

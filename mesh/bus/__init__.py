@@ -6,6 +6,7 @@ from mesh.bus.follow import Follow, Followed
 from mesh.bus.messages import (
     Conflict,
     ConsumerState,
+    Difference,
     LiveMessage,
     Observer,
     StoredMessage,
@@ -22,6 +23,7 @@ __all__ = [
     "Conflict",
     "ConsumerState",
     "Delivery",
+    "Difference",
     "Follow",
     "Followed",
     "LiveMessage",

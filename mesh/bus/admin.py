@@ -20,7 +20,7 @@ from mesh.bus.definitions import (
     objects_config,
     stream_config,
 )
-from mesh.bus.messages import ConsumerState, ReplicaState, StreamFacts, StreamState
+from mesh.bus.messages import ConsumerState, Difference, ReplicaState, StreamFacts, StreamState
 from mesh.errors import MeshError, StreamMismatch
 from mesh.streams import Consumer, Definitions
 from mesh.subjects import Subjects
@@ -85,53 +85,50 @@ class Admin:
     def __init__(self, api: Api) -> None:
         self._api = api
 
-    async def ensure(self, definitions: Definitions) -> list[str]:
-        """Create what is missing and correct what can be; says what it did."""
+    async def ensure(self, definitions: Definitions, *, tune: bool = True) -> list[str]:
+        """Create what is missing and correct what can be; says what it did.
+
+        Without `tune` consumers that are there are left as they are.
+        """
         done: list[str] = []
         for config in _streams(definitions):
             done += await self._ensure_stream(config)
         for consumer in definitions.consumers:
-            done += await self.ensure_consumer(consumer)
+            done += await self.ensure_consumer(consumer, tune=tune)
         return done
 
-    async def inspect(self, definitions: Definitions) -> list[str]:
+    async def inspect(self, definitions: Definitions) -> list[Difference]:
         """What `ensure` would do, or would refuse."""
-        lines: list[str] = []
+        found: list[Difference] = []
         for config in _streams(definitions):
-            info = await self.stream(config["name"])
-            if info is None:
-                lines.append(f"stream {config['name']} is missing")
-            else:
-                lines += [f"stream {config['name']}: {one}" for one in differences(info.config, config)]
+            what, info = f"stream {config['name']}", await self.stream(config["name"])
+            found += _compared(what, differences(info.config, config) if info else None)
         for consumer in definitions.consumers:
             there = await self._consumer(consumer)
-            if there is None:
-                lines.append(f"consumer {consumer.name} of {consumer.stream} is missing")
-            else:
-                found = consumer_differences(there.config, consumer_config(consumer))
-                lines += [f"consumer {consumer.name} of {consumer.stream}: {one}" for one in found]
-        return lines
+            config = consumer_config(consumer)
+            found += _compared(_name(consumer), consumer_differences(there.config, config) if there else None)
+        return found
 
-    async def ensure_consumer(self, consumer: Consumer) -> list[str]:
-        """Create a consumer, or bring it to what is wanted."""
+    async def ensure_consumer(self, consumer: Consumer, *, tune: bool = True) -> list[str]:
+        """Create a consumer, or with `tune` bring it to what is wanted."""
         wanted = consumer_config(consumer)
         there = await self._consumer(consumer)
         if there is None:
             await self._write_consumer(consumer, wanted)
-            return [f"created consumer {consumer.name} of {consumer.stream}"]
+            return [f"created {_name(consumer)}"]
         found = consumer_differences(there.config, wanted)
-        if not found:
+        if not found or not tune:
             return []
-        _refuse(f"consumer {consumer.name} of {consumer.stream}", found)
+        _refuse(_name(consumer), found)
         config = {key: value for key, value in there.config.items() if key != "filter_subject"}
         await self._write_consumer(consumer, config | wanted)
-        return [f"consumer {consumer.name} of {consumer.stream}: {one}; changed" for one in found]
+        return [f"{one.of(_name(consumer))}; changed" for one in found]
 
-    async def consumer_state(self, stream: str, name: str) -> ConsumerState:
-        """What waits for a consumer; nothing if it is not there."""
+    async def consumer_state(self, stream: str, name: str) -> ConsumerState | None:
+        """What waits for a consumer, or None if it is not there."""
         info = await self._consumer(Consumer(stream=stream, name=name, filters=()))
         if info is None:
-            return ConsumerState()
+            return None
         return ConsumerState(info.num_pending, info.num_ack_pending, info.num_redelivered)
 
     async def stream(self, name: str) -> _StreamInfo | None:
@@ -224,7 +221,7 @@ class Admin:
             return []
         _refuse(f"stream {name}", found)
         await self._api.require(f"STREAM.UPDATE.{name}", corrected(info.config, wanted, found), _StreamInfo)
-        return [f"stream {name}: {one}; changed" for one in found]
+        return [f"{one.of(f'stream {name}')}; changed" for one in found]
 
     async def _consumer(self, consumer: Consumer) -> _ConsumerInfo | None:
         answer = await self._api.call(f"CONSUMER.INFO.{consumer.stream}.{consumer.name}", None, _ConsumerInfo)
@@ -232,7 +229,7 @@ class Admin:
             return answer
         if answer.err_code in (CONSUMER_NOT_FOUND, STREAM_NOT_FOUND):
             return None
-        raise failure(f"consumer {consumer.name} of {consumer.stream}", answer)
+        raise failure(_name(consumer), answer)
 
     async def _write_consumer(self, consumer: Consumer, config: Config) -> None:
         body = {"stream_name": consumer.stream, "config": config}
@@ -258,10 +255,19 @@ def _standing(info: _StreamStanding) -> StreamState:
     )
 
 
+def _name(consumer: Consumer) -> str:
+    return f"consumer {consumer.name} of {consumer.stream}"
+
+
+def _compared(what: str, found: list[Finding] | None) -> list[Difference]:
+    """What differs; all of it, where it was not found."""
+    return [Difference(what)] if found is None else [one.of(what) for one in found]
+
+
 def _refuse(what: str, found: list[Finding]) -> None:
-    fixed = [one for one in found if not one.fixable]
+    fixed = [one.of(what) for one in found if not one.fixable]
     if fixed:
         raise StreamMismatch(
-            f"{what}: " + "; ".join(str(one) for one in fixed),
+            "; ".join(map(str, fixed)),
             hint="nothing was changed; rename or remove it, or give the mesh another prefix",
         )

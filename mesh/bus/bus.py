@@ -19,6 +19,7 @@ from mesh.bus.live import listen, live_message
 from mesh.bus.messages import (
     Conflict,
     ConsumerState,
+    Difference,
     LiveMessage,
     Observer,
     StoredMessage,
@@ -380,19 +381,21 @@ class Bus:
         """Every body that a bucket keeps."""
         return self._objects.objects(bucket)
 
-    async def ensure(self, definitions: Definitions) -> list[str]:
+    async def ensure(self, definitions: Definitions, *, tune: bool = True) -> list[str]:
         """Create what is missing and apply additive differences; says what it did.
+
+        Without `tune` consumers that are there are left as they are: they hold settings, and who only looks has others.
 
         Raises:
             StreamMismatch: something differs that cannot be changed without loss.
         """
-        return await self._admin.ensure(definitions)
+        return await self._admin.ensure(definitions, tune=tune)
 
-    async def ensure_consumer(self, consumer: Consumer) -> list[str]:
-        """Create a consumer, or bring it to what is wanted; says what it did."""
-        return await self._admin.ensure_consumer(consumer)
+    async def ensure_consumer(self, consumer: Consumer, *, tune: bool = True) -> list[str]:
+        """Create a consumer, or with `tune` bring it to what is wanted; says what it did."""
+        return await self._admin.ensure_consumer(consumer, tune=tune)
 
-    async def inspect(self, definitions: Definitions) -> list[str]:
+    async def inspect(self, definitions: Definitions) -> list[Difference]:
         """What differs from the definitions; changes nothing."""
         return await self._admin.inspect(definitions)
 
@@ -412,8 +415,8 @@ class Bus:
         """How the streams and buckets of a mesh stand, by name, as far as they are there."""
         return await self._admin.standings(definitions)
 
-    async def consumer_state(self, stream: str, consumer: str) -> ConsumerState:
-        """What waits for a consumer; for a person who asks, not to be polled."""
+    async def consumer_state(self, stream: str, consumer: str) -> ConsumerState | None:
+        """What waits for a consumer, or None if it is not there; for a person who asks, not to be polled."""
         return await self._admin.consumer_state(stream, consumer)
 
     async def server_time(self, stream: str) -> float:

@@ -7,10 +7,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from mesh.bus.messages import Difference
 from mesh.streams import Bucket, Consumer, ObjectBucket, Retention, Storage, Stream
 
 _SECOND_NS = 1_000_000_000
 _MARKER_S = 1.0
+_DURATIONS = frozenset({"ack_wait", "duplicate_window"})
 
 Config = dict[str, Any]
 
@@ -23,8 +25,10 @@ class Finding(Struct, frozen=True):
     wanted: Any
     fixable: bool
 
-    def __str__(self) -> str:
-        return f"{self.field} is {_shown(self.there)}, the mesh needs {_shown(self.wanted)}"
+    def of(self, what: str) -> Difference:
+        """The same for a person, who has to be told of which stream."""
+        there, wanted = _shown(self.field, self.there), _shown(self.field, self.wanted)
+        return Difference(what, self.field, there, wanted, self.fixable)
 
 
 def stream_config(stream: Stream) -> Config:
@@ -214,5 +218,7 @@ def _ns(seconds: float) -> int:
     return int(seconds * _SECOND_NS)
 
 
-def _shown(value: Any) -> str:
+def _shown(field: str, value: Any) -> str:
+    if field in _DURATIONS and value:
+        return f"{value / _SECOND_NS:g} s"
     return msgspec.json.encode(value).decode()

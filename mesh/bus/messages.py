@@ -63,6 +63,24 @@ class StreamState(Struct, frozen=True, kw_only=True):
     replicas: tuple[ReplicaState, ...]
 
 
+class Difference(Struct, frozen=True):
+    """Where a stream or consumer is not as it should be; without a `field` all of it is missing.
+
+    One that is not `fixable` cannot be changed without loss. Both sides are told as a person reads them.
+    """
+
+    what: str
+    field: str = ""
+    there: str = ""
+    wanted: str = ""
+    fixable: bool = True
+
+    def __str__(self) -> str:
+        if not self.field:
+            return f"{self.what} is missing"
+        return f"{self.what}: {self.field} is {self.there}, the mesh needs {self.wanted}"
+
+
 class LiveMessage(Struct):
     """One message that arrived while somebody listened.
 

@@ -12,7 +12,7 @@ LS_EXAMPLES = """\b
 Examples:
   mesh dead ls
   mesh dead ls --kind attempts_exhausted
-  mesh dead ls --from 51                 the page that begins with letter 51
+  mesh dead ls --limit 0                 all of them
   mesh dead ls --json | jq .letter.error.message
 
 \b
@@ -64,8 +64,7 @@ def add_to(app: typer.Typer) -> None:
 
 def ls(
     kind: Annotated[str | None, typer.Option(metavar="KIND", help="Only this kind.", show_default=False)] = None,
-    first: Annotated[int, typer.Option("--from", metavar="LETTER", help="Begin with this one.", min=1)] = 1,
-    limit: options.Limit = options.LIMIT,
+    limit: options.Count = options.LIMIT,
     server: options.Server = None,
     json: options.Json = False,
 ) -> None:
@@ -73,7 +72,7 @@ def ls(
     from mesh.cli.dead_letters import list_letters
     from mesh.cli.outcome import leave_with
 
-    leave_with(list_letters(kind, first=first, limit=limit, server=server, json=json))
+    leave_with(list_letters(kind, limit=limit, server=server, json=json))
 
 
 def show(letter: Number, server: options.Server = None, json: options.Json = False) -> None:

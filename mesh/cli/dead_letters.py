@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 import typer
 
+from mesh.cli.listings import Part, show_pages
 from mesh.cli.notes import Notes
 from mesh.cli.outcome import COMPLETED, FAILED
 from mesh.cli.places import operated
@@ -29,18 +30,19 @@ NEXT: Final = {
 OTHERWISE: Final = "once a service runs that understands it, redrive it; it is published again as it was"
 
 
-async def list_letters(kind: str | None, *, first: int, limit: int, server: str | None, json: bool) -> int:
+async def list_letters(kind: str | None, *, limit: int, server: str | None, json: bool) -> int:
     """Prints one line per letter, and whether there are more; the exit code."""
     _check_kind(kind)
     async with operated(server, "dead") as (bus, names):
-        page = await DeadLetters(bus, names).page(first=first, limit=limit, kind=kind)
-    for letter in page.letters:
-        typer.echo(msgspec.json.encode(letter) if json else _line(letter))
-    if page.next is not None:
-        of_kind = f" --kind {kind}" if kind else ""
-        Notes().say(f"there are more: mesh dead ls --from {page.next}{of_kind}")
-    elif not page.letters:
-        Notes().say("there are no dead letters" + (f" of kind {kind}" if kind else "") + " here")
+        letters = DeadLetters(bus, names)
+
+        async def page(limit: int, token: str | None) -> Part[Letter]:
+            found = await letters.page(first=int(token or 1), limit=limit, kind=kind)
+            return Part(found.letters, str(found.next) if found.next else None)
+
+        shown = await show_pages(page, limit, lambda letter: msgspec.json.encode(letter) if json else _line(letter))
+    if not shown:
+        Notes().say("there are no dead letters" + (f" of kind {kind}" if kind else ""))
     return COMPLETED
 
 

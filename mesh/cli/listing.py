@@ -41,7 +41,6 @@ day. What was deleted is gone, on every session store.
 group = typer.Typer(help="List, show and delete conversations.", no_args_is_help=True, rich_markup_mode=None)
 Context = Annotated[str, typer.Argument(metavar="CONTEXT", help="Its id.", show_default=False)]
 Owner = Annotated[str | None, typer.Option(metavar="TENANT/USER", help="Only those of this owner.")]
-Count = Annotated[int, typer.Option(metavar="COUNT", help="How many at most; 0 is all.", min=0)]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -63,7 +62,7 @@ def ls(
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="With a status since then: 30m, 2h, 7d, or RFC 3339.")
     ] = None,
-    limit: Count = options.LIMIT,
+    limit: options.Count = options.LIMIT,
     server: options.Server = None,
     json: options.Json = False,
 ) -> None:
@@ -77,7 +76,7 @@ def ls(
 
 def context_ls(
     owner: Owner = None,
-    limit: Count = options.LIMIT,
+    limit: options.Count = options.LIMIT,
     server: options.Server = None,
     json: options.Json = False,
 ) -> None:
@@ -91,7 +90,7 @@ def context_ls(
 def show(
     context: Context,
     owner: Owner = None,
-    limit: Count = options.LIMIT,
+    limit: options.Count = options.LIMIT,
     server: options.Server = None,
     json: options.Json = False,
 ) -> None:

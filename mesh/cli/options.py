@@ -28,4 +28,4 @@ DrainS = Annotated[
     float | None,
     typer.Option(metavar="SECONDS", help="How long Ctrl-C lets tasks go on.", show_default="MESH_DRAIN_S, 10", min=0),
 ]
-Limit = Annotated[int, typer.Option(metavar="COUNT", help="How many at most.", min=1, max=100)]
+Count = Annotated[int, typer.Option(metavar="COUNT", help="How many at most; 0 is all.", min=0)]

@@ -13,10 +13,12 @@ Examples:
   mesh worker ls
   mesh worker ls --service executor
   mesh worker ls --json | jq 'select(.draining)'
+  mesh worker ls --json | jq -r '.tasks[] | select(.quiet_s > 600).task'
 
 \b
-A worker that was killed is listed for some seconds more. The deliveries are those held for longer than a moment; where
-it is a task's, the task is named.
+A worker that was killed is listed for some seconds more. The tasks are those held for longer than a moment, the
+quietest first: `quiet` is for how long a task has come no further, with no step and no text. `mesh show TASK` says what
+it did last, and `mesh cancel TASK` ends it.
 """
 DRAIN_EXAMPLES = """\b
 Examples:

@@ -8,13 +8,14 @@ from typing import Any, Final
 
 import msgspec
 import typer
-from msgspec import Struct
 
 from mesh.bus import Bus
 from mesh.cli.notes import Notes
 from mesh.cli.outcome import COMPLETED
 from mesh.cli.places import operated
+from mesh.cli.plain import plain
 from mesh.errors import BusUnavailable, InvalidInput, MeshError
+from mesh.progress import HeldTask, duration, held_tasks
 from mesh.registry import Registry, read_registry
 from mesh.subjects import Subjects
 from schemas.agent import WorkerRecord
@@ -22,11 +23,6 @@ from schemas.worker import DRAIN, WorkerAnswer, WorkerRequest
 
 ANSWER_S: Final = 5.0
 MAX_TASKS: Final = 3
-HOLDING_TASKS: Final = frozenset({"executor", "tool-runner"})
-
-
-class _Command(Struct):
-    task: str = "?"
 
 
 async def list_workers(service: str | None, *, server: str | None, json: bool) -> int:
@@ -35,9 +31,12 @@ async def list_workers(service: str | None, *, server: str | None, json: bool) -
         registry = await read_registry(bus, names)
         workers = registry.workers if service is None else tuple(registry.of_service(service))
         for worker in workers:
-            tasks = await _tasks(bus, names, worker)
+            tasks = await held_tasks(bus, names, worker)
             typer.echo(msgspec.json.encode(_plain(worker, tasks)) if json else _line(worker, tasks))
-    if not workers:
+    if not workers and service and registry.workers:
+        there = ", ".join(sorted({worker.service for worker in registry.workers}))
+        Notes().say(f"no worker of service '{service}' is there; there are: {there}")
+    elif not workers:
         Notes().say("no worker is there; start some with `mesh dev` or `mesh service`")
     return COMPLETED
 
@@ -80,25 +79,6 @@ async def _until_gone(bus: Bus, names: Subjects, name: str) -> None:
             await gone.wait()
 
 
-async def _tasks(bus: Bus, names: Subjects, worker: WorkerRecord) -> list[str]:
-    """The tasks of the commands that it holds, as far as these are still in the queue."""
-    if worker.service not in HOLDING_TASKS:
-        return []
-    found: dict[str, Any] = {}
-    for seq in worker.held:
-        message = await bus.get(names.runs, seq)
-        if message is not None:
-            found[_task(message.data)] = None
-    return list(found)
-
-
-def _task(body: bytes) -> str:
-    try:
-        return msgspec.json.decode(body, type=_Command).task
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _Command().task
-
-
 def _check_there(name: str, registry: Registry) -> None:
     if any(worker.worker == name for worker in registry.workers):
         return
@@ -106,16 +86,17 @@ def _check_there(name: str, registry: Registry) -> None:
     raise InvalidInput(f"no worker '{name}' is there", hint=f"workers: {there}")
 
 
-def _plain(worker: WorkerRecord, tasks: list[str]) -> dict[str, Any]:
-    fields = ("worker", "service", "pool", "app_version", "host", "pid", "in_flight", "draining", "held")
+def _plain(worker: WorkerRecord, tasks: list[HeldTask]) -> dict[str, Any]:
+    fields = ("worker", "service", "pool", "app_version", "host", "pid", "in_flight", "draining", "held", "stuck")
     return {name: getattr(worker, name) for name in fields} | {"tasks": tasks}
 
 
-def _line(worker: WorkerRecord, tasks: list[str]) -> str:
+def _line(worker: WorkerRecord, tasks: list[HeldTask]) -> str:
     serves = f"{worker.pool} {worker.app_version}".strip() or "-"
     more = f" and {len(tasks) - MAX_TASKS} more" if len(tasks) > MAX_TASKS else ""
-    holds = f": {', '.join(tasks[:MAX_TASKS])}{more}" if tasks else ""
-    state = ", draining" if worker.draining else ""
+    named = ", ".join(f"{one.task} (quiet {duration(one.quiet_s)})" for one in tasks[:MAX_TASKS])
+    holds = f": {named}{more}" if tasks else ""
+    state = (", draining" if worker.draining else "") + (f", stuck: {plain(worker.stuck)}" if worker.stuck else "")
     threads = f", {worker.abandoned_threads} abandoned calls" if worker.abandoned_threads else ""
     return (
         f"{worker.worker:32} {serves:20} {worker.host} pid {worker.pid}  "

@@ -18,7 +18,9 @@ from mesh.subjects import Subjects
 async def examine(
     bus: Bus, settings: Settings, *, apply: bool, system: Bus | None = None, here: bool = False
 ) -> AsyncIterator[Finding]:
-    """One finding after the other; with `apply`, what is missing is created first.
+    """One finding after the other; with `apply`, what is missing is created first, and what loses nothing mended.
+
+    A consumer that is there is left as it is: it holds the setting of the services, and the doctor's may be another.
 
     `system` is a connection to the system account, which alone knows how the servers are configured; `here` says that
     the server's folders are those of this machine.
@@ -45,7 +47,7 @@ async def examine(
     yield await server.clock(bus, names)
     incomplete = False
     async for found in streams.look(bus, names, wanted):
-        incomplete = incomplete or found.message.endswith("is missing")
+        incomplete = incomplete or (found.message.endswith("is missing") and names.deltas not in found.message)
         yield found
     if not incomplete:
         async for found in _services(bus, names, settings):
@@ -56,7 +58,7 @@ async def _services(bus: Bus, names: Subjects, settings: Settings) -> AsyncItera
     registry = await read_registry(bus, names)
     for finding in await streams.pools(bus, names, settings, registry):
         yield finding
-    for finding in [*await work.look(bus, names, registry), *apps.look(registry)]:
+    for finding in [*await work.look(bus, names, settings, registry), *apps.look(registry)]:
         yield finding
     async for finding in _dead_letters(bus, names):
         yield finding
@@ -64,7 +66,7 @@ async def _services(bus: Bus, names: Subjects, settings: Settings) -> AsyncItera
 
 async def _applied(bus: Bus, wanted: Definitions) -> Finding:
     try:
-        done = await bus.ensure(wanted)
+        done = await bus.ensure(wanted, tune=False)
     except StreamMismatch as error:
         return Finding("apply", "problem", error.message, error.hint or "")
     return Finding("apply", "ok", "; ".join(done) or "nothing was to be done")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Final
 
-from mesh.bus import Bus, StreamState
+from mesh.bus import Bus, Difference, StreamState
 from mesh.doctor.finding import Finding
 from mesh.registry import Registry
 from mesh.settings import Settings
@@ -20,9 +20,8 @@ MANY_LOGS: Final = 2_000_000
 async def look(bus: Bus, names: Subjects, wanted: Definitions) -> AsyncIterator[Finding]:
     """What differs from the definitions, then what is wrong with what is there."""
     differing = await bus.inspect(wanted)
-    cure = "mesh doctor --apply mends what loses nothing; MESH_… settings must be the same everywhere"
-    for line in differing:
-        yield Finding("streams", "problem", line, cure)
+    for one in differing:
+        yield _differing("streams", one, "mesh doctor --apply creates it")
     standing = await bus.stream_states(wanted)
     ailing = [
         finding for name, state in standing.items() for finding in [*_replicas(name, state), *_room(name, state, names)]
@@ -38,8 +37,26 @@ async def pools(bus: Bus, names: Subjects, settings: Settings, registry: Registr
     consumers = [run_consumer(names, app.pool, ack_wait_s=settings.ack_wait_s) for app in registry.apps]
     consumers += [call_consumer(names, app.pool, ack_wait_s=settings.ack_wait_s) for app in registry.apps if app.tools]
     wanted = Definitions(streams=(), buckets=(), consumers=tuple(sorted(set(consumers), key=lambda one: one.name)))
-    cure = "start an executor and a tool runner of that app; MESH_… settings must be the same everywhere"
-    return [Finding("pools", "problem", line, cure) for line in await bus.inspect(wanted)]
+    cure = "the first executor or tool runner of that app creates it: mesh service executor --app …"
+    return [_differing("pools", one, cure) for one in await bus.inspect(wanted)]
+
+
+def _differing(what: str, one: Difference, to_create: str) -> Finding:
+    if not one.field:
+        return Finding(what, "problem", str(one), to_create)
+    if one.field == "ack_wait":
+        told = f"{one.what}: ack_wait is {one.there}, MESH_ACK_WAIT_S here says {one.wanted}"
+        cure = (
+            f"it must be the same everywhere. If {one.there} is right, set it here too; if {one.wanted} is, set it for "
+            "every service and restart them: each writes down its own when it starts, and the doctor does not"
+        )
+        return Finding(what, "problem", told, cure)
+    if one.what.startswith("consumer"):
+        return Finding(what, "problem", str(one), "restart a service that takes from it, which puts it right")
+    if one.fixable:
+        return Finding(what, "problem", str(one), "mesh doctor --apply changes it, which loses nothing")
+    cure = "this cannot be changed without loss: move the stream away (nats stream), or use another MESH_PREFIX"
+    return Finding(what, "problem", str(one), cure)
 
 
 def _replicas(name: str, state: StreamState) -> list[Finding]:

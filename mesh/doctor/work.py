@@ -8,22 +8,33 @@ from typing import Final
 from mesh.bus import Bus
 from mesh.census import census
 from mesh.doctor.finding import Finding, State
+from mesh.progress import HeldTask, duration, held_tasks
 from mesh.registry import Registry
+from mesh.settings import Settings
 from mesh.subjects import Subjects
 from schemas.agent import WorkerRecord
 from schemas.service import ServicePing
 
-GRAVE: Final = frozenset({"stuck", "paused"})
+GRAVE: Final = frozenset({"stuck", "paused", "unknown"})
+QUIET_S: Final = 600.0
 RESTART: Final = "look at its log; restart it, which loses nothing: another one takes over from the log"
+CURES: Final = {
+    "stuck": RESTART,
+    "paused": "free space or raise the limit (disk and streams, above); it goes on by itself",
+    "unknown": "look again in ten seconds; if it stays so, see to the broker",
+    "busy": "start more of them, or wait",
+}
 
 
-async def look(bus: Bus, names: Subjects, registry: Registry) -> list[Finding]:
+async def look(bus: Bus, names: Subjects, settings: Settings, registry: Registry) -> list[Finding]:
     """Routers, then every worker with which something is the matter."""
     pings = [one for one in await census(bus, "$SRV.PING", ServicePing) if one.name.startswith(f"{names.prefix}-")]
     answering = {one.id: one for one in pings}
-    found = [_routers(registry)]
+    found = [_routers(registry), *_session_stores(registry)]
     for worker in registry.workers:
-        found += _worker(worker, answering.get(worker.worker))
+        ping = answering.get(worker.worker)
+        found += [*_worker(worker, ping), *_setting(ping, f"{settings.ack_wait_s:g}")]
+        found += _quiet(worker, await held_tasks(bus, names, worker))
     return found
 
 
@@ -32,6 +43,13 @@ def _routers(registry: Registry) -> Finding:
     if routers:
         return Finding("router", "ok", f"{len(routers)} at work")
     return Finding("router", "problem", "none is at work, so no task begins", "mesh service router, or mesh dev")
+
+
+def _session_stores(registry: Registry) -> list[Finding]:
+    if registry.of_service("session-store"):
+        return []
+    told = "none is at work: tasks run, but lists of them, conversations and purges wait for one"
+    return [Finding("session-store", "note", told, "mesh service session-store")]
 
 
 def _worker(worker: WorkerRecord, ping: ServicePing | None) -> Sequence[Finding]:
@@ -51,5 +69,26 @@ def _worker(worker: WorkerRecord, ping: ServicePing | None) -> Sequence[Finding]
     elif (health := ping.metadata.get("health", "ok")) != "ok":
         state: State = "problem" if health in GRAVE else "note"
         told = f"{worker.worker} is {health}: {ping.metadata.get('reason', '')}"
-        found.append(Finding(worker.service, state, told, RESTART if health == "stuck" else ""))
+        found.append(Finding(worker.service, state, told, CURES.get(health, "")))
     return found
+
+
+def _setting(ping: ServicePing | None, here: str) -> list[Finding]:
+    """Whether a service counts with the same time as we do."""
+    there = ping.metadata.get("ack_wait_s", here) if ping else here
+    if ping is None or there == here:
+        return []
+    told = f"{ping.id} has MESH_ACK_WAIT_S={there}, here it is {here}"
+    cure = "it must be the same everywhere, or tasks of living workers are given to others: set it and restart"
+    return [Finding("settings", "problem", told, cure)]
+
+
+def _quiet(worker: WorkerRecord, tasks: list[HeldTask]) -> list[Finding]:
+    """That may be in order: a long computation shows nothing."""
+    quiet = [one for one in tasks if one.quiet_s > QUIET_S]
+    if not quiet:
+        return []
+    longest, more = quiet[0], f", and {len(quiet) - 1} more" if len(quiet) > 1 else ""
+    told = f"{worker.worker} holds {longest.task}, which came no further for {duration(longest.quiet_s)}{more}"
+    cure = f"mesh show {longest.task} says what it did last; mesh cancel ends it; mesh worker ls names the others"
+    return [Finding(worker.service, "note", told, cure)]

@@ -7,6 +7,7 @@ is held, a delivery is kept alive by one ticker for all. The one broad `except` 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -42,11 +43,24 @@ Handler = Callable[[Held], Awaitable[Verdict]]
 
 
 class Worker:
-    """`slots` deliveries at once of one consumer, until it is drained or cancelled."""
+    """`slots` deliveries at once of one consumer, until it is drained or cancelled.
 
-    def __init__(self, bus: Bus, consumer: Consumer, handler: Handler, *, slots: int, tick_s: float = TICK_S) -> None:
+    One that takes more than `longest_s` hangs, as its health then says.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        consumer: Consumer,
+        handler: Handler,
+        *,
+        slots: int,
+        tick_s: float = TICK_S,
+        longest_s: float = math.inf,
+    ) -> None:
         self.consumer = consumer
         self.slots = slots
+        self.longest_s = longest_s
         self.paused = False
         self.tally = Tally()
         self._bus = bus
@@ -76,6 +90,11 @@ class Worker:
             await self._idle.wait()
             for task in beside:
                 task.cancel()
+
+    def oldest_s(self) -> float:
+        """How long the delivery that is held longest has been held."""
+        now = asyncio.get_running_loop().time()
+        return max((now - held.since for held in tuple(self.held.values())), default=0.0)
 
     def pause(self, paused: bool) -> None:
         """Takes no new deliveries while paused (a full store, a lost registry)."""
@@ -117,12 +136,15 @@ class Worker:
         await _send(held.delivery, verdict)
 
     async def _keep_consumer(self) -> None:
-        """Makes the consumer again if somebody has deleted it."""
+        """Makes the consumer again if somebody has deleted it.
+
+        One that is there stays as the service that began last made it, or two with different settings would take turns.
+        """
         while True:
             await self._gone.wait()
             self._gone.clear()
             try:
-                for done in await self._bus.ensure_consumer(self.consumer):
+                for done in await self._bus.ensure_consumer(self.consumer, tune=False):
                     log.warning(done)
             except MeshError as error:
                 log.warning("a consumer is gone", consumer=self.consumer.name, error=str(error))

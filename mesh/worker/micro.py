@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 import structlog
+from msgspec import Struct
 
 from mesh.bus import Bus, ConsumerState, LiveMessage
 from mesh.errors import MeshError
@@ -26,6 +27,9 @@ from schemas.instant import rfc3339
 from schemas.service import EndpointInfo, EndpointStats, QueueState, ServiceInfo, ServicePing, ServiceStats
 
 GOOD_FOR_S: Final = 1.0
+# Well below the time that those who ask wait for all answers.
+ANSWER_S: Final = 0.3
+NOT_TOLD: Final = ConsumerState(-1, -1, -1)
 _NS: Final = 1_000_000_000
 log = structlog.get_logger("mesh.worker")
 
@@ -51,8 +55,9 @@ class Micro:
         self._name = f"{prefix}-{first.service}"
         self._version = version("nats-agent-mesh")
         self._asked: asyncio.Queue[LiveMessage] = asyncio.Queue()
-        self._states: list[ConsumerState] = []
-        self._states_at = -GOOD_FOR_S
+        self._read: list[_Read] = []
+        self._read_at = -GOOD_FOR_S
+        self._unread_at: dict[str, float] = {}
 
     async def serve(self) -> None:
         """Answers for ever; a broker that does not let this user listen there is left alone."""
@@ -73,8 +78,8 @@ class Micro:
     async def _answer(self, verb: str) -> ServicePing | ServiceInfo | ServiceStats | None:
         if verb not in ("PING", "INFO", "STATS"):
             return None
-        states = await self._look()
-        metadata = self._metadata(states)
+        read = await self._look()
+        metadata = self._metadata(read)
         if verb == "PING":
             return ServicePing(name=self._name, id=self._id, version=self._version, metadata=metadata)
         if verb == "INFO":
@@ -86,40 +91,58 @@ class Micro:
         started = min((worker.tally.started_at for worker in self._workers), default=time.time())
         return ServiceStats(
             name=self._name, id=self._id, version=self._version, metadata=metadata, started=rfc3339(started),
-            endpoints=tuple(_stats(worker, state) for worker, state in zip(self._workers, states, strict=True)),
+            endpoints=tuple(_stats(worker, one.state) for worker, one in zip(self._workers, read, strict=True)),
         )  # fmt: skip
 
-    async def _look(self) -> list[ConsumerState]:
-        """What waits in each queue; nothing, where the broker does not say."""
-        now = time.monotonic()
-        if now - self._states_at >= GOOD_FOR_S:
-            self._states = [await self._state(worker) for worker in self._workers]
-            self._states_at = now
-        return self._states
+    async def _look(self) -> list[_Read]:
+        """What waits in each queue."""
+        if time.monotonic() - self._read_at >= GOOD_FOR_S:
+            self._read = await asyncio.gather(*(self._read_one(worker) for worker in self._workers))
+            self._read_at = time.monotonic()
+        return self._read
 
-    async def _state(self, worker: Worker) -> ConsumerState:
+    async def _read_one(self, worker: Worker) -> _Read:
+        consumer, state, unread = worker.consumer, None, "the consumer is gone"
         try:
-            return await self._bus.consumer_state(worker.consumer.stream, worker.consumer.name)
-        except MeshError:
-            return ConsumerState()
+            async with asyncio.timeout(ANSWER_S):
+                state = await self._bus.consumer_state(consumer.stream, consumer.name)
+        except TimeoutError:
+            unread = f"the broker did not answer within {ANSWER_S:g} s"
+        except MeshError as error:
+            unread = error.message
+        if state is not None:
+            self._unread_at.pop(consumer.name, None)
+            return _Read(state)
+        now = time.monotonic()
+        return _Read(NOT_TOLD, unread, now - self._unread_at.setdefault(consumer.name, now))
 
-    def _metadata(self, states: Sequence[ConsumerState]) -> dict[str, str]:
-        record, health = self._record(), self._health(states)
+    def _metadata(self, read: Sequence[_Read]) -> dict[str, str]:
+        record, health = self._record(), self._health(read)
         told = {
             "health": health.state, "reason": health.reason, "pool": record.pool, "app_version": record.app_version,
             "host": record.host, "pid": str(record.pid),
+            "ack_wait_s": next((f"{worker.consumer.ack_wait_s:g}" for worker in self._workers), ""),
         }  # fmt: skip
         return {key: value for key, value in told.items() if value}
 
-    def _health(self, states: Sequence[ConsumerState]) -> Health:
+    def _health(self, read: Sequence[_Read]) -> Health:
         queues = [
             Queue(
-                name=worker.consumer.name, in_flight=len(worker.held), slots=worker.slots, pending=state.pending,
-                idle_s=time.time() - worker.tally.last_at, paused=worker.paused,
+                name=worker.consumer.name, in_flight=len(worker.held), slots=worker.slots, pending=one.state.pending,
+                idle_s=time.time() - worker.tally.last_at, oldest_s=worker.oldest_s(), longest_s=worker.longest_s,
+                paused=worker.paused, unread=one.unread, unread_s=one.unread_s,
             )
-            for worker, state in zip(self._workers, states, strict=True)
+            for worker, one in zip(self._workers, read, strict=True)
         ]  # fmt: skip
         return judge(queues, draining=self._record().draining, blocked=self._blocked)
+
+
+class _Read(Struct, frozen=True):
+    """What the broker says of a queue; or why it says nothing, and for how long it has not."""
+
+    state: ConsumerState
+    unread: str = ""
+    unread_s: float = 0.0
 
 
 def _info(worker: Worker) -> EndpointInfo:
@@ -131,7 +154,6 @@ def _info(worker: Worker) -> EndpointInfo:
 
 def _stats(worker: Worker, state: ConsumerState) -> EndpointStats:
     consumer, tally = worker.consumer, worker.tally
-    now = asyncio.get_running_loop().time()
     return EndpointStats(
         name=consumer.name, subject=consumer.filters[0], queue_group=consumer.name,
         num_requests=tally.handled, num_errors=tally.failed, last_error=tally.last_error,
@@ -140,6 +162,6 @@ def _stats(worker: Worker, state: ConsumerState) -> EndpointStats:
         data=QueueState(
             in_flight=len(worker.held), slots=worker.slots, pending=state.pending,
             unacknowledged=state.unacknowledged, redelivered=state.redelivered, last_progress=rfc3339(tally.last_at),
-            oldest_s=round(max((now - held.since for held in tuple(worker.held.values())), default=0.0), 3),
+            oldest_s=round(worker.oldest_s(), 3),
         ),
     )  # fmt: skip

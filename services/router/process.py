@@ -9,6 +9,8 @@ from mesh.log.driver import Driver
 from mesh.service import ServiceConfig, Stamp
 from mesh.streams import definitions
 from mesh.worker import Crew, Worker
+from mesh.worker.health import STALE_S
+from services.router.duty import Duty
 from services.router.handlers import Handlers
 from services.router.reconciler import Reconciler
 from services.router.registry import AgentRegistry
@@ -33,17 +35,27 @@ class RouterService:
                 names=names, writer=Stamp("router", self.name), registry=registry,
                 cancel_grace_s=settings.cancel_grace_s,
             )  # fmt: skip
-            reconciler = Reconciler(bus, driver, router, every_s=settings.reconcile_s)
+            wanted = definitions(names, ack_wait_s=settings.ack_wait_s, replicas=settings.durability.replicas)
+            reconciler = Reconciler(
+                bus, driver, router, Duty(bus, names, self.name),
+                in_memory=wanted.in_memory, every_s=settings.reconcile_s,
+            )  # fmt: skip
             bus.on_reconnect(reconciler.wake)
             takeover = Takeover(driver, router)
             listening = takeover.listening(self._config.system_url, self.name)
             async with aclosing(await registry.watch(bus, names)), listening:
                 created = await bus.stream_created(names.work)
                 handlers = Handlers(driver, router, registry, settings, stream_created=created)
-                consumers = definitions(names, ack_wait_s=settings.ack_wait_s).consumers
                 workers = [
-                    Worker(bus, consumer, handler, slots=settings.router_slots, tick_s=settings.tick_s)
-                    for consumer, handler in zip(consumers, (handlers.submit, handlers.signal), strict=True)
+                    Worker(
+                        bus,
+                        consumer,
+                        handler,
+                        slots=settings.router_slots,
+                        tick_s=settings.tick_s,
+                        longest_s=max(STALE_S, 2 * settings.unknown_agent_grace_s),
+                    )
+                    for consumer, handler in zip(wanted.consumers, (handlers.submit, handlers.signal), strict=True)
                 ]
                 await self._crew.serve(bus, workers, started, beside=(reconciler.serve, takeover.serve))
 

@@ -107,6 +107,27 @@ async def test_the_newest_of_every_subject_is_found_by_one_pass_that_leaves_noth
     assert info["state"]["consumer_count"] == 0
 
 
+async def test_what_is_larger_than_the_broker_sends_ahead_is_read_whole(
+    shared_broker: Broker, connect: Connect, names: Subjects, needed: Definitions
+) -> None:
+    """It cuts a connection off that is 64 MiB behind."""
+    bus = await connect(shared_broker)
+    await bus.ensure(needed)
+    body, count, log = b"x" * 256 * 1024, 600, names.task("log")
+
+    async def write(of: range) -> None:
+        for n in of:
+            await bus.append(names.task(f"t{n}"), body, expected=0)
+        for _ in of:
+            await bus.publish(log, body)
+
+    await asyncio.gather(*(write(range(start, count, 10)) for start in range(10)))
+    newest = [len(one.data) async for one in bus.last_per_subject(names.tasks, f"{names.prefix}.task.>")]
+    assert newest == [len(body)] * (count + 1)
+    found = await bus.read(names.tasks, log, first=1, expected=count)
+    assert [len(one.data) for one in found] == [len(body)] * count
+
+
 async def test_a_purged_log_is_empty(
     shared_broker: Broker, connect: Connect, names: Subjects, needed: Definitions
 ) -> None:

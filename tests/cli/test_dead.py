@@ -38,7 +38,8 @@ async def test_letters_are_listed_shown_and_removed(dev: Command, start: Start) 
     page = start("dead", "ls", "--limit", "2", "--kind", "duplicate_id")
     assert page.code() == 0
     assert len(page.out.splitlines()) == 2
-    assert "there are more: mesh dead ls --from 3 --kind duplicate_id" in page.err
+    assert "there are more than 2: --limit 4 shows more, --limit 0 all" in page.err
+    assert len(await listed(start, 3, "--limit", "0")) == 3
     show = start("dead", "show", "1")
     assert show.code() == 0
     assert "a task 'taken' exists already" in show.out
@@ -74,6 +75,15 @@ async def test_what_cannot_be_redriven_is_said_and_the_others_are_done(dev: Comm
     assert command.code() == 1
     assert "there is no dead letter 99" in command.err
     assert command.out.startswith("1: task ")
+
+
+async def test_a_redrive_to_nobody_keeps_the_letter(dev: Command, start: Start) -> None:
+    bury(start, 1)
+    await listed(start, 1)
+    command = start("dead", "redrive", "1", "--agent", "stori")
+    assert command.code() == 1
+    assert "no agent 'stori' is registered, so dead letter 1 stays\nhint: did you mean 'story'?" in command.err
+    assert len(await listed(start, 1)) == 1
 
 
 def test_letters_are_named_by_number_or_by_kind(dev: Command, start: Start) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,9 @@ async def system(mesh_server: EmbeddedServer) -> AsyncIterator[Bus]:
     await bus.aclose()
 
 
-async def look(
-    mesh: LocalMesh, system: Bus | None = None, *, profile: str | None = None, apply: bool = False
-) -> list[Finding]:
-    settings = mesh.settings if profile is None else msgspec.structs.replace(mesh.settings, profile=profile)
+async def look(mesh: LocalMesh, system: Bus | None = None, *, apply: bool = False, **other: Any) -> list[Finding]:
+    """What the doctor finds, perhaps with `other` settings than the mesh has."""
+    settings = msgspec.structs.replace(mesh.settings, **other)
     return [one async for one in examine(mesh.bus, settings, apply=apply, system=system, here=True)]
 
 
@@ -110,6 +110,79 @@ async def test_an_app_whose_tools_nobody_runs_is_said(local_mesh: Callable[..., 
         found = problems(await look(mesh))
         assert any("nobody makes the calls of weigh" in one for one in found)
         assert any("consumer call_clinic" in one for one in found)
+
+
+async def test_the_doctor_leaves_the_setting_of_a_consumer_and_names_both_values(mesh: LocalMesh) -> None:
+    found = await look(mesh, apply=True, ack_wait_s=5.0)
+    assert [one.message for one in found if one.what == "apply"] == ["nothing was to be done"]
+    differing = {one.message.partition(":")[0]: one for one in found if "ack_wait is" in one.message}
+    assert set(differing) == {
+        f"consumer {name} of {stream}"
+        for name, stream in (
+            ("router_submit", mesh.names.work), ("router_signal", mesh.names.work), ("run_clinic", mesh.names.runs),
+            ("call_clinic", mesh.names.runs),
+        )
+    }  # fmt: skip
+    for one in differing.values():
+        assert (one.state, "ack_wait is 3 s, MESH_ACK_WAIT_S here says 5 s" in one.message) == ("problem", True)
+        assert "must be the same everywhere" in one.cure
+    services = [one.message for one in found if one.what == "settings"]
+    assert sum("has MESH_ACK_WAIT_S=3, here it is 5" in one for one in services) == 3
+    assert problems(await look(mesh)) == []
+
+
+async def test_what_is_missing_is_created_and_what_was_changed_is_mended(mesh: LocalMesh) -> None:
+    names = mesh.names
+    await ask(mesh.bus, f"STREAM.DELETE.{names.dead_letters}")
+    config = (await ask(mesh.bus, f"STREAM.INFO.{names.tasks}"))["config"]
+    await ask(mesh.bus, f"STREAM.UPDATE.{names.tasks}", config | {"allow_direct": False})
+    found = {one.message: one.cure for one in await look(mesh) if one.state == "problem"}
+    assert found[f"stream {names.dead_letters} is missing"] == "mesh doctor --apply creates it"
+    assert (
+        "changes it, which loses nothing" in found[f"stream {names.tasks}: allow_direct is false, the mesh needs true"]
+    )
+    assert problems(await look(mesh, apply=True)) == []
+
+
+async def test_a_stream_of_another_kind_is_not_touched(mesh: LocalMesh) -> None:
+    names = mesh.names
+    await ask(mesh.bus, f"STREAM.DELETE.{names.dead_letters}")
+    other = {"name": names.dead_letters, "subjects": [f"{names.prefix}.dead.>"], "storage": "memory"}
+    await ask(mesh.bus, f"STREAM.CREATE.{names.dead_letters}", other)
+    found = await look(mesh, apply=True)
+    assert any("storage is" in one for one in problems(found))
+    assert any("cannot be changed without loss" in one.cure for one in found)
+    assert (await ask(mesh.bus, f"STREAM.INFO.{names.dead_letters}"))["config"]["storage"] == "memory"
+
+
+async def test_a_task_that_comes_no_further_is_named_and_one_that_speaks_is_not(
+    local_mesh: Callable[..., LocalMesh], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.doctor.work.QUIET_S", 1.5)
+    told = Mesh("told", version="1")
+
+    @told.agent
+    async def hangs(ctx: Context, _: str) -> None:
+        await asyncio.Event().wait()
+
+    @told.agent
+    async def speaks(ctx: Context, _: str) -> None:
+        while True:
+            await ctx.emit_text("on and on")
+            await asyncio.sleep(0.1)
+
+    async with local_mesh(told) as mesh:
+        for agent in ("hangs", "speaks"):
+            await mesh.client.submit(agent, "x", task_id=agent)
+
+        async def is_named() -> Finding:
+            [found] = [one for one in await look(mesh) if "no further" in one.message]
+            return found
+
+        found = await eventually(is_named, forgive=ValueError)
+        assert (found.state, "holds hangs, which came no further for" in found.message) == ("note", True)
+        assert found.message.endswith(" s")
+        assert "mesh show hangs" in found.cure
 
 
 async def test_an_agent_whose_model_has_no_key_is_said(

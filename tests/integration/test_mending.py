@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from mesh import Context, Mesh
+from mesh.errors import MeshError
 from mesh.testing import eventually
 from tests.integration.world import World
 
@@ -94,6 +95,19 @@ async def test_a_purge_does_not_keep_a_changed_task_from_its_next_version(world:
     await world.executor(version("b"), "2")
     await world.reaches(task.id, "suspended")
     await assert_set_again(world, task.id, {"resume"})
+
+
+async def test_the_stream_of_deltas_which_no_broker_keeps_over_a_restart_is_made_again(world: World) -> None:
+    world.set(reconcile_s=0.2)
+    await world.router()
+    deltas = world.names.deltas
+    before = await world.bus.stream_created(deltas)
+    await world.bus.request(f"$JS.API.STREAM.DELETE.{deltas}", b"", timeout_s=5)
+
+    async def is_another() -> bool:
+        return await world.bus.stream_created(deltas) != before
+
+    await eventually(is_another, forgive=MeshError)
 
 
 @pytest.mark.parametrize("consumer", ["router_submit", "router_signal", "run_shop", "call_shop"])

@@ -122,7 +122,7 @@ async def test_the_one_who_speaks_for_a_blocked_loop_stops_when_it_moves_again()
     await asyncio.wait((beating,))
 
 
-def queue(**given: float) -> Queue:
+def queue(**given: object) -> Queue:
     return Queue(**({"name": "q", "in_flight": 0, "slots": 2, "pending": 0, "idle_s": 99.0} | given))  # type: ignore[arg-type]
 
 
@@ -136,6 +136,12 @@ def queue(**given: float) -> Queue:
         ([queue(pending=5, in_flight=1, idle_s=STALE_S + 1)], "stuck"),
         ([queue(pending=5, paused=True)], "paused"),
         ([queue(pending=5, in_flight=2), queue(pending=1)], "stuck"),
+        ([queue(pending=5, in_flight=2, oldest_s=9999.0)], "busy"),
+        ([queue(in_flight=1, oldest_s=9.0, longest_s=10.0)], "ok"),
+        ([queue(in_flight=1, oldest_s=11.0, longest_s=10.0)], "stuck"),
+        ([queue(in_flight=1, oldest_s=11.0, longest_s=10.0, paused=True)], "paused"),
+        ([queue(pending=-1, unread="no answer", unread_s=STALE_S - 1)], "unknown"),
+        ([queue(pending=-1, unread="no answer", unread_s=STALE_S + 1)], "stuck"),
     ],
 )
 def test_health_is_told_from_what_waits_and_what_moves(queues: list[Queue], state: str) -> None:
