@@ -33,7 +33,7 @@ from schemas.command import Fired
 from schemas.envelope import VERSION, event
 from schemas.error import Error
 from schemas.task import TaskAccepted, TaskCanceled, TaskCompleted, TaskFailed, TaskSuspended, Usage
-from services.executor.following import WATCH_AFTER_S, Follower
+from services.executor.following import Follower
 from services.executor.stopping import Stop, Stopped, Stopping
 
 RESUME_AFTER_S: Final = 5.0
@@ -167,7 +167,6 @@ class Execution:
             handler = asyncio.create_task(self._work(agent, arguments))
             self.stopping.begin(handler, context.replay, recorder)
             self.canceled()
-            watch = asyncio.get_running_loop().call_later(WATCH_AFTER_S, lambda: spawn(self.follower.watch()))
             try:
                 await self.stopping.until_done()
                 await recorder.settle()
@@ -175,7 +174,6 @@ class Execution:
                 self.follower.pause()
                 handler.cancel()
                 recorder.close()
-                watch.cancel()
                 for child in children:
                     child.cancel()
         if self._owner.out:

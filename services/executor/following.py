@@ -12,7 +12,7 @@ from msgspec import DecodeError
 from mesh.agents.deltas import Spawn
 from mesh.agents.durable import DurableRecorder, Lease
 from mesh.bus import Delivery, LiveMessage, StoredMessage, Subscription
-from mesh.errors import BusUnavailable
+from mesh.errors import BusUnavailable, PermissionDenied
 from mesh.log.driver import Driver, entry_of
 from mesh.log.head import Entry, View, view_of
 from mesh.log.ops import ReadAfter, ReadFirst
@@ -21,7 +21,7 @@ from schemas import envelope
 from schemas.envelope import Commit
 from services.executor.stopping import Stop, Stopping
 
-WATCH_AFTER_S: Final = 0.1
+QUIET_S: Final = 0.1
 
 
 class Follower:
@@ -40,6 +40,7 @@ class Follower:
         self._spawn: Spawn | None = None
         self._watching: Subscription | None = None
         self._watched = False
+        self._timer: asyncio.TimerHandle | None = None
         self._followed = 0
         self._heard: set[int] = set()
 
@@ -61,6 +62,7 @@ class Follower:
     def begin(self, recorder: DurableRecorder, spawn: Spawn) -> None:
         """Follows for this recorder, in the background, from where the log was read."""
         self._recorder, self._spawn = recorder, spawn
+        self._watch_if_quiet(-1)
         self._heard.clear()  # by the recorder before this one
         if self._owner.view.seq > self._followed:
             self.missed()
@@ -68,6 +70,8 @@ class Follower:
     def pause(self) -> None:
         """The handler is done: nothing more is begun in the background."""
         self._spawn = None
+        if self._timer:
+            self._timer.cancel()
 
     async def aclose(self) -> None:
         self._recorder = None
@@ -91,22 +95,12 @@ class Follower:
             if confirmed:
                 self._lease.confirm(asked_at)
             if self._watching is None and self._spawn is not None:
-                self._spawn(self.watch())
+                self._spawn(self._watch())
             elif newest is not None and newest.seq > self._followed:
                 self.missed()
             self._see(newest)
         except BusUnavailable:
             return
-
-    async def watch(self) -> None:
-        """R6: a task that takes longer is watched, so that its worker hears of a cancel or a fence at once."""
-        if not self._watched:
-            self._watched = True
-            with suppress(BusUnavailable):  # the tick looks as well
-                self._watching = await self._driver.bus.subscribe(
-                    self._driver.names.log(self._task), self._hear, on_gap=self.missed
-                )
-                await self._catch_up(self._owner.view.seq)
 
     def told(self, entry: Entry) -> None:
         """Takes the end of a tool call from its runner; what is lost on this way is read from the log."""
@@ -132,6 +126,30 @@ class Follower:
             await self._catch_up()
             if self._followed == followed:
                 raise Fenced
+
+    def _watch_if_quiet(self, seq: int) -> None:
+        """R6: watches the log once nothing was appended for a while.
+
+        Each append hears of a cancel or a fence by itself, so a task that comes further needs nobody who listens. To
+        subscribe for each that takes longer made a busy mesh slower, and so more tasks take longer.
+        """
+        if self._owner.view.seq != seq:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(QUIET_S, self._watch_if_quiet, self._owner.view.seq)
+        elif self._spawn is not None:
+            self._spawn(self._watch())
+
+    async def _watch(self) -> None:
+        """Hears at once of a cancel, a fence or a result; where that cannot be, the tick looks as well."""
+        if not self._watched:
+            self._watched = True
+            try:
+                with suppress(BusUnavailable, PermissionDenied):
+                    subject = self._driver.names.log(self._task)
+                    self._watching = await self._driver.bus.subscribe(subject, self._hear, on_gap=self.missed)
+            finally:
+                self._watched = self._watching is not None
+            await self._catch_up(self._owner.view.seq)
 
     def _hear(self, message: LiveMessage) -> None:
         if message.last_seq > self._followed:
