@@ -12,9 +12,21 @@ from sqlalchemy import Connection, Table, bindparam, delete, func, insert, selec
 from mesh.errors import MeshError
 from schemas import error as codes
 from schemas.session import TaskRecord
-from services.session_store import rules
+from services.session_store import rules, tallies
 from services.session_store.rules import Body, Change, Row, Stored
-from services.session_store.tables import LAYOUT, OF_A_TASK, bodies, forks, layout, metadata, objects, tasks, views
+from services.session_store.tables import (
+    LAYOUT,
+    OF_A_TASK,
+    OF_A_VIEW,
+    alike,
+    bodies,
+    forks,
+    layout,
+    metadata,
+    objects,
+    tasks,
+    views,
+)
 
 CHUNK: Final = 5_000
 UNREADABLE: Final = (msgspec.DecodeError, OverflowError, RecursionError, ValueError)
@@ -111,7 +123,7 @@ def stale(connection: Connection) -> list[int]:
 
 def remove_some(connection: Connection, number: int) -> bool:
     """Removes a part of a stale view; True when nothing is left of it."""
-    for table, column in OF_A_TASK:
+    for table, column in OF_A_VIEW:
         some = select(column).where(table.c.view == number).limit(CHUNK)
         gone = connection.execute(delete(table).where(table.c.view == number, column.in_(some)))
         if gone.rowcount:
@@ -123,8 +135,10 @@ def remove_some(connection: Connection, number: int) -> bool:
 def forget(connection: Connection, number: int, ids: Iterable[str]) -> None:
     """Removes tasks from a view."""
     ids = list(ids)
+    before = {id: row.record for id, row in _rows(connection, number, set(ids)).items()}
     for table, column in OF_A_TASK:
         connection.execute(delete(table).where(table.c.view == number, column.in_(ids)))
+    tallies.keep(connection, number, before, {})
 
 
 def count(connection: Connection, number: int) -> int:
@@ -140,7 +154,7 @@ def record_of(row: Any) -> TaskRecord:
 def _rows(connection: Connection, number: int, ids: set[str]) -> dict[str, Row]:
     if not ids:
         return {}
-    query = select(*RECORD, tasks.c.root).where(tasks.c.view == number, tasks.c.id.in_(_alike(ids)))
+    query = select(*RECORD, tasks.c.root).where(tasks.c.view == number, tasks.c.id.in_(alike(ids)))
     return {row.id: Row(record=record_of(row), root=row.root) for row in connection.execute(query)}
 
 
@@ -167,6 +181,8 @@ def _write(
     _insert(connection, tasks, [values for id, values in rows.items() if id not in old])
     if existing := [values for id, values in rows.items() if id in old]:
         connection.execute(_UPDATE, [{f"new_{name}": value for name, value in one.items()} for one in existing])
+    before = {id: row.record for id, row in known.items() if id in old and id in changed}
+    tallies.keep(connection, number, before, {id: row.record for id, row in changed.items()})
     last = _last_beginnings(steps)
     kept = [one for index, one in enumerate(steps) if index >= last.get(one.row.record.id, 0)]
     _insert(connection, bodies, [_body_values(number, body) for one in kept for body in one.bodies])
@@ -181,19 +197,10 @@ def _last_beginnings(steps: Sequence[Change]) -> dict[str, int]:
     return {one.row.record.id: index for index, one in enumerate(steps) if one.fresh}
 
 
-def _alike(ids: set[str]) -> list[str]:
-    """The ids, the last one repeated until there are a power of two.
-
-    Each length is another statement, and a connection keeps a hundred that it has prepared, of 0.1 MB each.
-    """
-    ordered = sorted(ids)
-    return ordered + ordered[-1:] * ((1 << (len(ordered) - 1).bit_length()) - len(ordered))
-
-
 def _known_refs(connection: Connection, number: int, ids: set[str]) -> set[tuple[str, str]]:
     if not ids:
         return set()
-    found = select(objects.c.digest, objects.c.task).where(objects.c.view == number, objects.c.task.in_(_alike(ids)))
+    found = select(objects.c.digest, objects.c.task).where(objects.c.view == number, objects.c.task.in_(alike(ids)))
     return {(row.digest, row.task) for row in connection.execute(found)}
 
 
@@ -203,7 +210,7 @@ def _values(number: int, row: Row) -> dict[str, Any]:
 
 
 def _body_values(number: int, body: Body) -> dict[str, Any]:
-    return msgspec.structs.asdict(body) | {"view": number}
+    return msgspec.structs.asdict(body) | {"view": number, "size": len((body.body or "").encode())}
 
 
 def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
