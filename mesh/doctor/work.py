@@ -51,5 +51,7 @@ def _worker(worker: WorkerRecord, ping: ServicePing | None) -> Sequence[Finding]
     elif (health := ping.metadata.get("health", "ok")) != "ok":
         state: State = "problem" if health in GRAVE else "note"
         told = f"{worker.worker} is {health}: {ping.metadata.get('reason', '')}"
-        found.append(Finding(worker.service, state, told, RESTART if health == "stuck" else ""))
+        found.append(
+            Finding(worker.service, state, told, ping.metadata.get("cure") or (RESTART if health == "stuck" else ""))
+        )
     return found
