@@ -162,7 +162,7 @@ def _before(view: views.View, since: str) -> Any:
     Times follow sequences but for what the clocks of two leaders of the stream differ by.
     """
     earlier = select(tasks.c.status_sequence).where(tasks.c.view == view.number)
-    earlier = earlier.where(tasks.c.status_at < rfc3339(unix(since) - CLOCKS_DIFFER_S))
+    earlier = earlier.where(tasks.c.status_at < rfc3339(max(0.0, unix(since) - CLOCKS_DIFFER_S)))
     newest = earlier.order_by(tasks.c.status_at.desc()).limit(1).scalar_subquery()
     return func.coalesce(newest, 0)
 

@@ -170,6 +170,17 @@ async def test_of_tasks_that_fit_several_filters_every_one_is_on_one_page(
         assert all(len(page) <= 4 for page in pages)
 
 
+@pytest.mark.parametrize(
+    ("since", "fitting"),
+    [("0001-01-01T00:00:00Z", 3), ("1969-01-01T00:00:00+01:00", 3), ("9999-12-31T23:59:59Z", 0), (at(7), 1)],
+)
+async def test_any_time_may_be_asked_since(made: Made, since: str, fitting: int) -> None:
+    for n in range(3):
+        made.ended(f"t{n}")
+    await made.apply()
+    assert len((await made.ask(queries.tasks_like, replace(ALL, since=since))).tasks) == fitting
+
+
 async def test_a_question_looks_through_no_more_than_it_may_and_says_where_to_go_on(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
