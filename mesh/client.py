@@ -312,7 +312,8 @@ class Client:
     ) -> Page:
         """The tasks that fit everything given, the newest status first; at most 100 at once.
 
-        There are more where the page has a `next_page_token`; give it with the same question.
+        There are more where the page has a `next_page_token`; give it with the same question. Where little fits several
+        filters, a page may be short, even empty, and there are more.
 
         Raises: InvalidInput, ViewBehind, BusUnavailable if no session store answers.
         """

@@ -179,7 +179,7 @@ class GetAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TasksAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One page of tasks, the newest status first; there are more if `next_page_token` is set."""
+    """One page of tasks, the newest status first; while `next_page_token` is set there may be more, even after none."""
 
     v: int
     sequence: int = 0

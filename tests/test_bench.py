@@ -108,6 +108,14 @@ W7 list of an owner, p50
 W7 list of an owner, p99
 W7 list of failed tasks, none, p50
 W7 list of failed tasks, none, p99
+W7 list of one owner in a big conversation, p50
+W7 list of one owner in a big conversation, p99
+W7 history of a big conversation, first page of 50, p50
+W7 history of a big conversation, first page of 50, p99
+W7 history of a big conversation, page 51 of 100 each, p50
+W7 history of a big conversation, page 51 of 100 each, p99
+W7 conversations, first page of 50, p50
+W7 conversations, first page of 50, p99
 W7 rebuild of the view
 """.strip().splitlines()
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,11 +16,14 @@ from mesh.bench.options import Amounts
 from mesh.bench.report import Row, latencies
 from mesh.bench.stage import Stage
 from mesh.errors import ViewBehind
-from mesh.sessions.asking import SessionStore
+from mesh.sessions.asking import Page, SessionStore, Talk
+from schemas.envelope import VERSION
+from schemas.session import ContextsRequest
 
 _OWNERS: Final = 100
 _PARTS: Final = 10
 _DEEP: Final = 50
+_BIG: Final = "big"
 _REBUILD_S: Final = 600.0
 Progress = Callable[[str], None]
 
@@ -53,7 +56,8 @@ class _Growth:
         async with observer(self._on, "noop", "x") as one:
 
             async def owned() -> None:
-                self.ids.append(await one(owner=f"acme/user{next(numbers) % _OWNERS}"))
+                number = next(numbers)
+                self.ids.append(await one(owner=f"acme/user{number % _OWNERS}", context_id=_context(number)))
 
             for part in range(1, _PARTS + 1):
                 share, began = size * part // _PARTS - len(self.ids), time.perf_counter()
@@ -100,11 +104,24 @@ async def _caught_up(on: Stage) -> int:
         return newest.seq
 
 
-async def _answers(on: Stage, ids: list[str], questions: int) -> list[Row]:
-    client, chance = on.client, random.Random(0)
-    deep = None
+def _context(number: int) -> str | None:
+    """Half of the tasks are of one conversation, a quarter of many, the others of none."""
+    if number % 2:
+        return _BIG
+    return f"talk {number // 40}" if number % 4 else None
+
+
+async def _deep(page: Callable[..., Awaitable[Page | Talk]], *given: str) -> str | None:
+    """The token of a late page."""
+    token = None
     for _ in range(_DEEP):
-        deep = (await client.tasks(limit=100, page_token=deep)).next_page_token or deep
+        token = (await page(*given, limit=100, page_token=token)).next_page_token or token
+    return token
+
+
+async def _answers(on: Stage, ids: list[str], questions: int) -> list[Row]:
+    client, chance, store = on.client, random.Random(0), SessionStore(on.bus, on.names)
+    deep, late = await _deep(client.tasks), await _deep(client.history, _BIG)
     asked: dict[str, Callable[[], Awaitable[object]]] = {
         "get by id": lambda: client.get(chance.choice(ids)),
         "get by the submit's sequence": lambda: client.get(chance.randrange(len(ids)) + 1),
@@ -113,6 +130,12 @@ async def _answers(on: Stage, ids: list[str], questions: int) -> list[Row]:
         "list of an agent and a state": lambda: client.tasks(agent="noop", state="completed"),
         "list of an owner": lambda: client.tasks(owner=f"acme/user{chance.randrange(_OWNERS)}"),
         "list of failed tasks, none": lambda: client.tasks(state="failed"),
+        "list of one owner in a big conversation": lambda: client.tasks(context_id=_BIG, owner="acme/user1"),
+        "history of a big conversation, first page of 50": lambda: client.history(_BIG),
+        f"history of a big conversation, page {_DEEP + 1} of 100 each": lambda: client.history(
+            _BIG, limit=100, page_token=late
+        ),
+        "conversations, first page of 50": lambda: store.contexts(ContextsRequest(v=VERSION)),
     }
     rows = []
     for name, ask in asked.items():

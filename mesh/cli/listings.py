@@ -27,7 +27,6 @@ from mesh.sessions import SessionStore
 from mesh.sessions.asking import since_text
 from mesh.settings import settings_from
 from schemas.envelope import VERSION
-from schemas.instant import rfc3339
 from schemas.session import MAX_LIMIT, TaskRecord, TasksRequest
 from schemas.task import State
 
@@ -120,10 +119,8 @@ def _check_state(text: str | None) -> None:
 def _counted_back(text: str | None) -> str | None:
     """A time as it was given; a length of time is that long ago. Raises InvalidInput."""
     found = _AGO.fullmatch(text or "")
-    if found:
-        return rfc3339(time.time() - float(found[1]) * _SECONDS[found[2]])
     try:
-        return since_text(text)
+        return since_text(time.time() - float(found[1]) * _SECONDS[found[2]] if found else text)
     except InvalidInput as error:
         raise InvalidInput(error.message, hint="such as 30m, 2h, 7d or 2026-01-31T12:00:00Z") from error
 

@@ -69,7 +69,8 @@ def _worker(worker: WorkerRecord, ping: ServicePing | None) -> Sequence[Finding]
     elif (health := ping.metadata.get("health", "ok")) != "ok":
         state: State = "problem" if health in GRAVE else "note"
         told = f"{worker.worker} is {health}: {ping.metadata.get('reason', '')}"
-        found.append(Finding(worker.service, state, told, CURES.get(health, "")))
+        cure = ping.metadata.get("cure") or CURES.get(health, "")
+        found.append(Finding(worker.service, state, told, cure))
     return found
 
 

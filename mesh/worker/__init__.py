@@ -2,5 +2,6 @@
 
 from mesh.worker.crew import Crew
 from mesh.worker.loop import Held, Worker
+from mesh.worker.told import Told
 
-__all__ = ["Crew", "Held", "Worker"]
+__all__ = ["Crew", "Held", "Told", "Worker"]

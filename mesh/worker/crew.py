@@ -22,6 +22,7 @@ from mesh.worker.micro import Micro
 from mesh.worker.presence import BEAT_S, Presence, write
 from mesh.worker.pulse import Pulse
 from mesh.worker.questions import Questions
+from mesh.worker.told import Told
 from schemas.agent import WorkerRecord
 from schemas.envelope import VERSION
 
@@ -41,8 +42,8 @@ class Member(Protocol):
 class Crew:
     """Everything about serving that is the same for each service.
 
-    `describe` adds to the presence record what only its service knows; `member` is the service itself, for an order to
-    drain that comes over the bus.
+    `describe` adds to the presence record what only its service knows, `tell` to what it says of its health; `member`
+    is the service itself, for an order to drain that comes over the bus.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class Crew:
         *,
         member: Member,
         describe: Callable[[WorkerRecord], WorkerRecord] | None = None,
+        tell: Callable[[], Told] = Told,
     ) -> None:
         self.name = worker_name(service)
         self.workers: Sequence[Worker] = ()
         self._service = service
         self._config = config
         self._describe = describe
+        self._tell = tell
         self._member = member
         self._draining = False
         self._stopped = asyncio.Event()
@@ -96,7 +99,7 @@ class Crew:
         presence = self._presence = Presence(bus, names.workers, self._record)
         questions = Questions(bus, names.worker(self.name), self.name, holds=self.holds, drain=self.drain)
         async with questions.listening(), asyncio.TaskGroup() as group:
-            micro, pulse = Micro(bus, names.prefix, self._record, workers), Pulse(self._speak)
+            micro, pulse = Micro(bus, names.prefix, self._record, workers, self._tell), Pulse(self._speak)
             own = (presence.beat, questions.serve, micro.serve, pulse.beat)
             background = [group.create_task(run()) for run in (*beside, *own)]
             ready = [asyncio.Event() for _ in workers]
@@ -146,7 +149,7 @@ class Crew:
         except MeshError as error:
             log.warning("nobody can be told of it", error=str(error))
             return
-        micro = Micro(bus, names.prefix, self._last_record, self.workers, blocked=what)
+        micro = Micro(bus, names.prefix, self._last_record, self.workers, self._tell, blocked=what)
         answering = asyncio.create_task(micro.serve())
         try:
             while pulse.blocked:

@@ -38,13 +38,13 @@ class Queue(Struct, frozen=True, kw_only=True):
     unread_s: float = 0.0
 
 
-def judge(queues: Sequence[Queue], *, draining: bool, blocked: str = "") -> Health:
-    """The worst that is to be said; `blocked` names the code that blocks the event loop."""
+def judge(queues: Sequence[Queue], *, draining: bool, blocked: str = "", beside: Sequence[Health] = ()) -> Health:
+    """The worst that is to be said, `beside` included; `blocked` names the code that blocks the event loop."""
     if blocked:
         return Health("stuck", blocked)
     if draining:
         return Health("draining", "it takes nothing new and ends what it holds")
-    found = [_of_queue(queue) for queue in queues]
+    found = [*beside, *(_of_queue(queue) for queue in queues)]
     order: Sequence[HealthState] = ("stuck", "unknown", "paused", "busy", "ok")
     return min(found, key=lambda health: order.index(health.state), default=Health())
 

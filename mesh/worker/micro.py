@@ -22,6 +22,7 @@ from mesh.errors import MeshError
 from mesh.subjects import is_inbox
 from mesh.worker.health import Health, Queue, judge
 from mesh.worker.loop import Worker
+from mesh.worker.told import Told
 from schemas.agent import WorkerRecord
 from schemas.instant import rfc3339
 from schemas.service import EndpointInfo, EndpointStats, QueueState, ServiceInfo, ServicePing, ServiceStats
@@ -43,12 +44,15 @@ class Micro:
         prefix: str,
         record: Callable[[], WorkerRecord],
         workers: Sequence[Worker],
+        tell: Callable[[], Told] = Told,
         *,
         blocked: str = "",
     ) -> None:
         self._bus = bus
         self._record = record
         self._workers = workers
+        self._tell = tell
+        self._began = time.time()
         self._blocked = blocked
         first = record()
         self._id = first.worker
@@ -78,20 +82,22 @@ class Micro:
     async def _answer(self, verb: str) -> ServicePing | ServiceInfo | ServiceStats | None:
         if verb not in ("PING", "INFO", "STATS"):
             return None
-        read = await self._look()
-        metadata = self._metadata(read)
+        read, told = await self._look(), self._tell()
+        metadata = self._metadata(read, told)
         if verb == "PING":
             return ServicePing(name=self._name, id=self._id, version=self._version, metadata=metadata)
         if verb == "INFO":
             return ServiceInfo(
                 name=self._name, id=self._id, version=self._version, metadata=metadata,
                 description=f"The {self._record().service} of a mesh of agents",
-                endpoints=tuple(_info(worker) for worker in self._workers),
+                endpoints=(*(_info(worker) for worker in self._workers), *(_as_info(one) for one in told.endpoints)),
             )  # fmt: skip
-        started = min((worker.tally.started_at for worker in self._workers), default=time.time())
+        started = min((worker.tally.started_at for worker in self._workers), default=self._began)
         return ServiceStats(
             name=self._name, id=self._id, version=self._version, metadata=metadata, started=rfc3339(started),
-            endpoints=tuple(_stats(worker, one.state) for worker, one in zip(self._workers, read, strict=True)),
+            endpoints=(
+                *(_stats(worker, one.state) for worker, one in zip(self._workers, read, strict=True)), *told.endpoints
+            ),
         )  # fmt: skip
 
     async def _look(self) -> list[_Read]:
@@ -116,16 +122,16 @@ class Micro:
         now = time.monotonic()
         return _Read(NOT_TOLD, unread, now - self._unread_at.setdefault(consumer.name, now))
 
-    def _metadata(self, read: Sequence[_Read]) -> dict[str, str]:
-        record, health = self._record(), self._health(read)
-        told = {
+    def _metadata(self, read: Sequence[_Read], told: Told) -> dict[str, str]:
+        record, health = self._record(), self._health(read, told.health)
+        metadata = told.metadata | {
             "health": health.state, "reason": health.reason, "pool": record.pool, "app_version": record.app_version,
             "host": record.host, "pid": str(record.pid),
             "ack_wait_s": next((f"{worker.consumer.ack_wait_s:g}" for worker in self._workers), ""),
         }  # fmt: skip
-        return {key: value for key, value in told.items() if value}
+        return {key: value for key, value in metadata.items() if value}
 
-    def _health(self, read: Sequence[_Read]) -> Health:
+    def _health(self, read: Sequence[_Read], beside: Health) -> Health:
         queues = [
             Queue(
                 name=worker.consumer.name, in_flight=len(worker.held), slots=worker.slots, pending=one.state.pending,
@@ -134,7 +140,7 @@ class Micro:
             )
             for worker, one in zip(self._workers, read, strict=True)
         ]  # fmt: skip
-        return judge(queues, draining=self._record().draining, blocked=self._blocked)
+        return judge(queues, draining=self._record().draining, blocked=self._blocked, beside=(beside,))
 
 
 class _Read(Struct, frozen=True):
@@ -150,6 +156,10 @@ def _info(worker: Worker) -> EndpointInfo:
     return EndpointInfo(
         name=consumer.name, subject=consumer.filters[0], queue_group=consumer.name, metadata={"stream": consumer.stream}
     )
+
+
+def _as_info(stats: EndpointStats) -> EndpointInfo:
+    return EndpointInfo(name=stats.name, subject=stats.subject, queue_group=stats.queue_group)
 
 
 def _stats(worker: Worker, state: ConsumerState) -> EndpointStats:

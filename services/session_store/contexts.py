@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import Struct
-from sqlalchemy import Connection, and_, case, exists, func, or_, select
+from sqlalchemy import Connection, and_, select, union
 
 from schemas.envelope import VERSION
 from schemas.session import ContextRecord, ContextsAnswer, ContextsRequest
 from services.session_store import pages, views
 from services.session_store.queries import checked_limit
-from services.session_store.tables import forks, tasks
+from services.session_store.tables import contexts as talks
+from services.session_store.tables import forks, is_open, tasks
 
-ENDED = "ended"
+RECORD: Final = tuple(talks.c[name] for name in ContextRecord.__struct_fields__)
 
 
 class Belongings(Struct, frozen=True):
@@ -29,29 +32,17 @@ def contexts(connection: Connection, request: ContextsRequest) -> ContextsAnswer
     """
     view = views.current(connection)
     fixed = ["contexts", request.owner]
-    after = pages.position(fixed, request.page_token)
+    after = pages.position(fixed, request.page_token, 1)
     if view is None:
         return ContextsAnswer(v=VERSION)
     limit = checked_limit(request.limit)
-    newest = func.max(tasks.c.status_sequence)
-    query = (
-        select(
-            tasks.c.context_id, tasks.c.owner, func.count().label("tasks"), func.min(tasks.c.first).label("first"),
-            func.sum(case((tasks.c.phase != ENDED, 1), else_=0)).label("open"), newest.label("status_sequence"),
-            func.max(tasks.c.status_at).label("status_at"),
-        )
-        .where(tasks.c.view == view.number)
-        .group_by(tasks.c.context_id, tasks.c.owner)
-        .having(func.sum(case((tasks.c.context_id != tasks.c.id, 1), else_=0)) > 0)
-    )  # fmt: skip
+    query = select(*RECORD).where(talks.c.view == view.number)
     if request.owner is not None:
-        query = query.where(tasks.c.owner == request.owner)
+        query = query.where(talks.c.owner == request.owner)
     if after is not None:
-        query = query.having(newest < after[0])
-    rows = list(connection.execute(query.order_by(newest.desc()).limit(limit + 1)))
-    page = tuple(
-        ContextRecord(**{name: getattr(row, name) for name in ContextRecord.__struct_fields__}) for row in rows[:limit]
-    )
+        query = query.where(talks.c.status_sequence < after[0])
+    rows = connection.execute(query.order_by(talks.c.status_sequence.desc()).limit(limit + 1)).mappings().all()
+    page = tuple(ContextRecord(**row) for row in rows[:limit])
     more = pages.token(fixed, [page[-1].status_sequence]) if len(rows) > limit else None
     return ContextsAnswer(v=VERSION, sequence=view.seq, contexts=page, next_page_token=more)
 
@@ -64,17 +55,17 @@ def belongings(connection: Connection, context_id: str, owner: str | None) -> Be
     mine = and_(tasks.c.view == view.number, tasks.c.context_id == context_id)
     if owner is not None:
         mine = and_(mine, tasks.c.owner == owner)
-    found = list(
-        connection.execute(select(tasks.c.id, tasks.c.owner, tasks.c.sequence).where(mine).order_by(tasks.c.first))
-    )
+    query = select(tasks.c.id, tasks.c.owner, tasks.c.sequence).where(mine)
+    found = connection.execute(query.order_by(tasks.c.first)).all()
     other = tasks.alias("other")
-    tree = exists().where(mine, tasks.c.root == other.c.root)
-    forked = exists().where(mine, forks.c.view == view.number, forks.c.task == other.c.id, forks.c.origin == tasks.c.id)
-    open_tree = and_(other.c.phase != ENDED, tree)
-    foreign = and_(forked, other.c.context_id != context_id)
-    needing = select(other.c.id).where(other.c.view == view.number, or_(open_tree, foreign)).order_by(other.c.first)
+    tree = and_(other.c.view == view.number, other.c.root == tasks.c.root, is_open(other))
+    open_trees = select(other.c.id, other.c.first).join_from(tasks, other, tree).where(mine)
+    fork = and_(forks.c.view == view.number, forks.c.origin == tasks.c.id)
+    of_fork = and_(other.c.view == view.number, other.c.id == forks.c.task, other.c.context_id != context_id)
+    forked = select(other.c.id, other.c.first).join_from(tasks, forks, fork).join(other, of_fork).where(mine)
+    needing = union(open_trees, forked).subquery()
     return Belongings(
         {row.id: row.sequence for row in found},
-        tuple(connection.scalars(needing)),
+        tuple(connection.scalars(select(needing.c.id).order_by(needing.c.first))),
         tuple(sorted({row.owner for row in found})),
     )

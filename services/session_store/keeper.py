@@ -109,6 +109,21 @@ class Keeper:
         self._running: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._standing_by = False
+        self.problem = ""
+
+    @property
+    def role(self) -> str:
+        """What this process does about the view."""
+        if self._rebuilding.locked():
+            return "rebuilding"
+        if self.holds:
+            return "writing"
+        return "standing by" if self._standing_by else "beginning"
+
+    @property
+    def begun(self) -> bool:
+        """Whether it writes, or knows that another one does."""
+        return self.holds or self._standing_by
 
     @property
     def holds(self) -> bool:
@@ -138,7 +153,8 @@ class Keeper:
             except* (Overtaken, StreamChanged) as group:
                 log.info("the view is opened again", reason=str(group.exceptions[0]))
             except* MeshError as group:
-                log.warning("the view cannot be kept up; trying again", error=str(group.exceptions[0]))
+                self.problem = str(group.exceptions[0])
+                log.warning("the view cannot be kept up; trying again", error=self.problem)
                 await asyncio.sleep(RETRY_S)
 
     async def moved(self, within_s: float) -> None:
@@ -258,5 +274,6 @@ class Keeper:
         self._standing_by = True
 
     def _tell(self) -> None:
+        self.problem = ""
         news, self._news = self._news, asyncio.Event()
         news.set()

@@ -26,8 +26,8 @@ def token(query: Any, after: list[int]) -> str:
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
 
-def position(query: Any, text: str | None) -> list[int] | None:
-    """The position that a token names; None without one, for the first page.
+def position(query: Any, text: str | None, length: int) -> list[int] | None:
+    """The position that a token names, of so many numbers; None without one, for the first page.
 
     Raises: InvalidInput for what is no token of this query.
     """
@@ -38,7 +38,7 @@ def position(query: Any, text: str | None) -> list[int] | None:
         found = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Token)
     except (ValueError, RecursionError) as error:
         raise InvalidInput("this is no page token", hint="begin again without one") from error
-    if found.v != VERSION or found.query != _digest(query):
+    if found.v != VERSION or found.query != _digest(query) or len(found.after) != length:
         raise InvalidInput("this page token belongs to another query", hint="begin again without one")
     return found.after
 

@@ -8,11 +8,14 @@ from typing import Final
 
 from mesh.clock import SystemClock
 from mesh.service import ServiceConfig
-from mesh.worker import Crew
+from mesh.worker import Crew, Told
 from services.session_store.database import Database
+from services.session_store.health import Lookout
 from services.session_store.keeper import Keeper
+from services.session_store.orders import Orders
 from services.session_store.requests import Requests
 from services.session_store.retention import Ages, Retention
+from services.session_store.waiting import Waiting
 
 VARIABLE: Final = "MESH_DATABASE"
 DEFAULT: Final = "sqlite:///.mesh/sessions.db"
@@ -25,7 +28,8 @@ class SessionStoreService:
 
     def __init__(self, config: ServiceConfig) -> None:
         self._config = config
-        self._crew = Crew("session-store", config, member=self)
+        self._crew = Crew("session-store", config, member=self, tell=self._told)
+        self._lookout: Lookout | None = None
         self.name = self._crew.name
 
     async def serve(self, started: Callable[[], None]) -> None:
@@ -35,11 +39,16 @@ class SessionStoreService:
             async with self._crew.connected() as bus, asyncio.TaskGroup() as group:
                 keeper = Keeper(bus, names, database)
                 retention = Retention(bus, names, database, keeper, SystemClock(), Ages(keep_s=settings.keep_s))
-                requests = Requests(bus, names, database, keeper, retention, self.name)
-                background = [group.create_task(run()) for run in (keeper.keep, requests.serve, retention.serve)]
+                waiting = Waiting(database, keeper)
+                orders = Orders(bus, database, keeper, retention, waiting, f"{self.name} ({database.shown})")
+                requests = Requests(bus, names, database, waiting, orders)
+                self._lookout = lookout = Lookout(bus, names, database, keeper, requests.book, waiting)
+                serving = (keeper.keep, waiting.serve, requests.serve, retention.serve, lookout.serve)
+                background = [group.create_task(run()) for run in serving]
                 crew = group.create_task(self._crew.serve(bus, (), lambda: None))
                 while not (crew.done() or await keeper.ready()):
                     await keeper.moved(READY_S)
+                await lookout.look()
                 await requests.listen()
                 started()
                 await asyncio.wait((crew,))
@@ -48,6 +57,9 @@ class SessionStoreService:
                     task.cancel()
         finally:
             await database.aclose()
+
+    def _told(self) -> Told:
+        return self._lookout.told() if self._lookout is not None else Told()
 
     def stop(self) -> None:
         self._crew.stop()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from operator import eq, ge
+from typing import Any, Final, get_args
 
 import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, select, tuple_
 
 from mesh.errors import InvalidInput
 from schemas.envelope import VERSION
@@ -27,15 +30,26 @@ from schemas.session import (
     TasksRequest,
 )
 from schemas.step import ArtifactAdded
-from schemas.task import Usage
+from schemas.task import State, Usage
 from services.session_store import pages, rules, views
-from services.session_store.tables import bodies, tasks
+from services.session_store.tables import ORDERS, bodies, tasks
 from services.session_store.views import RECORD, record_of
 
+MAX_LOOKED: Final = 2_000
 MAX_PAGE_BYTES: Final = 512 * 1024
+# What a message is besides its content.
+SAID_BYTES: Final = 500
 MAX_BODIES_BYTES: Final = 768 * 1024
 MAX_ARTIFACTS: Final = 1_000
 CLOCKS_DIFFER_S: Final = 60.0
+Fit = tuple[str, Callable[[Any, Any], Any], str]
+FILTERS: Final = ("state", "agent", "context_id", "owner")
+STATES: Final = get_args(State)
+_AT: Final = (tasks.c.first, bodies.c.seq, bodies.c.idx)
+_SAID: Final = (
+    *(tasks.c[name] for name in ("id", "agent", "owner", "state")),
+    *(bodies.c[name] for name in ("seq", "kind", "at", "ref", "body")),
+)  # fmt: skip
 _TYPES: Final[dict[str, Any]] = {
     rules.INPUT: Any, rules.METADATA: dict[str, Any], rules.OUTPUT: Any, rules.USAGE: Usage, rules.ERROR: Error,
 }  # fmt: skip
@@ -56,56 +70,83 @@ def get(connection: Connection, request: GetRequest) -> GetAnswer:
 
 
 def tasks_like(connection: Connection, request: TasksRequest) -> TasksAnswer:
-    """One page of tasks, the newest status first; raises InvalidInput."""
+    """One page of tasks, the newest status first; raises InvalidInput.
+
+    Where few of those looked through fit, the page ends before its limit, and its token leads on.
+    """
     view = views.current(connection)
     fixed = [request.state, request.agent, request.context_id, request.owner, request.since]
-    after = pages.position(fixed, request.page_token)
+    after = pages.position(fixed, request.page_token, 1)
+    limit = checked_limit(request.limit)
+    fits = {name: value for name in FILTERS if (value := getattr(request, name)) is not None}
+    since = None if request.since is None else _normal(request.since)
+    if request.state is not None and request.state not in STATES:
+        raise InvalidInput(f"`$.state` is none: {request.state[:64]!r}", hint=f"states are {', '.join(STATES)}")
     if view is None:
         return TasksAnswer(v=VERSION)
-    limit = checked_limit(request.limit)
-    query = select(*RECORD).where(tasks.c.view == view.number)
-    for name in ("state", "agent", "context_id", "owner"):
-        if (wanted := getattr(request, name)) is not None:
-            query = query.where(tasks.c[name] == wanted)
-    if request.since is not None:
-        since = _normal(request.since)
-        query = query.where(tasks.c.status_at >= since, tasks.c.status_sequence > _before(view, since))
+    order = next(columns for columns in ORDERS if fits.keys() >= set(columns))
+    looked = select(*RECORD).where(tasks.c.view == view.number, *(tasks.c[name] == fits[name] for name in order))
+    looked = looked.order_by(tasks.c.status_sequence.desc())
+    if since is not None:
+        looked = looked.where(tasks.c.status_sequence > _before(view, since))
     if after is not None:
-        query = query.where(tasks.c.status_sequence < after[0])
-    found = connection.execute(query.order_by(tasks.c.status_sequence.desc(), tasks.c.id).limit(limit + 1))
-    records = [record_of(row) for row in found]
-    page = _fitting(records, [300 + len(one.context_id) for one in records], limit)
-    more = pages.token(fixed, [page[-1].status_sequence]) if len(page) < len(records) else None
+        looked = looked.where(tasks.c.status_sequence < after[0])
+    rest: list[Fit] = [(name, eq, fits[name]) for name in FILTERS if name in fits and name not in order]
+    rest += [] if since is None else [("status_at", ge, since)]
+    records = [record_of(row) for row in connection.execute(_of_some(looked, rest).limit(limit + 1))]
+    page = records[:limit]
+    end = page[-1].status_sequence if len(records) > limit else None
+    if end is None and rest:
+        end = connection.scalar(looked.with_only_columns(tasks.c.status_sequence).offset(MAX_LOOKED - 1).limit(1))
+    more = None if end is None else pages.token(fixed, [end])
     return TasksAnswer(v=VERSION, sequence=view.seq, tasks=tuple(page), next_page_token=more)
+
+
+def _of_some(looked: Select[Any], rest: list[Fit]) -> Select[Any]:
+    """Those that fit the rest, too; no more are looked through than a question may cost."""
+    if not rest:
+        return looked
+    some = looked.limit(MAX_LOOKED).subquery()
+    fits = [compare(some.c[name], value) for name, compare, value in rest]
+    return select(some).where(*fits).order_by(some.c.status_sequence.desc())
 
 
 def history(connection: Connection, request: HistoryRequest) -> HistoryAnswer:
     """One page of what was said in a context, in the order of its tasks; raises InvalidInput."""
     view = views.current(connection)
     fixed = [request.context_id, request.owner]
-    after = pages.position(fixed, request.page_token) or [0, 0, 0]
+    after = pages.position(fixed, request.page_token, 3) or [0, 0, 0]
+    limit = checked_limit(request.limit)
     if view is None:
         return HistoryAnswer(v=VERSION)
-    limit = checked_limit(request.limit)
-    query = select(*RECORD).where(tasks.c.view == view.number, tasks.c.context_id == request.context_id)
+    mine = and_(tasks.c.view == view.number, tasks.c.context_id == request.context_id)
     if request.owner is not None:
-        query = query.where(tasks.c.owner == request.owner)
-    found: list[tuple[TaskRecord, Any]] = []
-    first = after[0]
-    while len(found) <= limit:
-        some = query.where(tasks.c.first >= first).order_by(tasks.c.first).limit(limit + 1)
-        records = {row.id: record_of(row) for row in connection.execute(some)}
-        if not records:
-            break
-        found += _said_in(connection, view.number, records, after)
-        first = max(record.first for record in records.values()) + 1
-    page = _fitting(found, [300 + len(row.body or "") * 2 for _, row in found], limit)
-    more = None
-    if len(page) < len(found):
-        record, row = page[-1]
-        more = pages.token(fixed, [record.first, row.seq, row.idx])
-    messages = tuple(_said(record, row) for record, row in page)
+        mine = and_(mine, tasks.c.owner == request.owner)
+    parts = [_said(view.number, mine, tasks.c.first > after[0])]
+    if at := connection.scalar(select(tasks.c.id).where(mine, tasks.c.first == after[0])):
+        left = tuple_(bodies.c.seq, bodies.c.idx) > tuple_(after[1], after[2])
+        parts.insert(0, _said(view.number, mine, tasks.c.id == at, bodies.c.task == at, left))
+    sizes = _in_turn(connection, parts, (*_AT, bodies.c.size), limit + 1)
+    count = _fitting([SAID_BYTES + row.size for row in sizes], limit, MAX_PAGE_BYTES) or 1
+    messages = tuple(_message(row) for row in _in_turn(connection, parts, _SAID, count))
+    more = pages.token(fixed, list(sizes[count - 1][:3])) if count < len(sizes) else None
     return HistoryAnswer(v=VERSION, sequence=view.seq, messages=messages, next_page_token=more)
+
+
+def _said(number: int, mine: ColumnElement[bool], *more: ColumnElement[bool]) -> ColumnElement[bool]:
+    of_them = (bodies.c.view == number, bodies.c.task == tasks.c.id, bodies.c.kind.in_(rules.SAID))
+    return and_(mine, *of_them, *more)
+
+
+def _in_turn(
+    connection: Connection, parts: list[ColumnElement[bool]], columns: tuple[Any, ...], limit: int
+) -> list[Any]:
+    """So much of what was said, from one part after the other, each in the order of the log."""
+    rows: list[Any] = []
+    for part in parts:
+        query = select(*columns).where(part).order_by(*_AT).limit(limit - len(rows))
+        rows += connection.execute(query) if len(rows) < limit else []
+    return rows
 
 
 def _normal(time: str) -> str:
@@ -121,7 +162,7 @@ def _before(view: views.View, since: str) -> Any:
     Times follow sequences but for what the clocks of two leaders of the stream differ by.
     """
     earlier = select(tasks.c.status_sequence).where(tasks.c.view == view.number)
-    earlier = earlier.where(tasks.c.status_at < rfc3339(unix(since) - CLOCKS_DIFFER_S))
+    earlier = earlier.where(tasks.c.status_at < rfc3339(max(0.0, unix(since) - CLOCKS_DIFFER_S)))
     newest = earlier.order_by(tasks.c.status_at.desc()).limit(1).scalar_subquery()
     return func.coalesce(newest, 0)
 
@@ -133,52 +174,44 @@ def checked_limit(limit: int) -> int:
     return limit
 
 
-def _fitting(rows: list[Any], sizes: list[int], limit: int) -> list[Any]:
-    """As many as a page may have; one at the least."""
-    total = 0
-    for index, size in enumerate(sizes[:limit]):
-        total += size
-        if total > MAX_PAGE_BYTES and index:
-            return rows[:index]
-    return rows[:limit]
+def _fitting(sizes: Sequence[int], limit: int, room: int) -> int:
+    """How many of these fit, from the first on."""
+    return sum(total <= room for total in accumulate(sizes[:limit]))
 
 
 def _detail(connection: Connection, number: int, record: TaskRecord) -> TaskDetail:
-    query = select(bodies).where(bodies.c.view == number, bodies.c.task == record.id)
+    """A task with as many of its bodies as fit, its artifacts last; those that do not are not even read."""
+    mine = and_(bodies.c.view == number, bodies.c.task == record.id)
+    query = select(bodies.c.kind, func.sum(bodies.c.size)).where(mine, bodies.c.kind.in_(list(_TYPES)))
+    sizes = sorted((int(size), kind) for kind, size in connection.execute(query.group_by(bodies.c.kind)))
+    count = _fitting([size for size, _ in sizes], len(sizes), MAX_BODIES_BYTES)
+    kinds, omitted = [kind for _, kind in sizes[:count]], [kind for _, kind in sizes[count:]]
     values: dict[str, Any] = {}
-    omitted: list[str] = []
-    artifacts: list[ArtifactAdded] = []
-    room = MAX_BODIES_BYTES
-    for row in connection.execute(query.order_by(bodies.c.seq, bodies.c.idx)):
-        if row.kind == rules.RECEIVED:
-            continue
-        room -= len((row.body or "").encode())
-        if room < 0 or len(artifacts) >= MAX_ARTIFACTS:
-            omitted.append("artifacts" if row.kind == rules.ARTIFACT else row.kind)
-        elif row.kind == rules.ARTIFACT:
-            artifacts.append(msgspec.json.decode(row.body, type=ArtifactAdded))
-        elif row.ref:
+    for row in connection.execute(select(bodies).where(mine, bodies.c.kind.in_(kinds))):
+        if row.ref:
             values[f"{row.kind}_ref"] = msgspec.json.decode(row.ref, type=ObjectRef)
         else:
             values[row.kind] = msgspec.json.decode(row.body, type=_TYPES[row.kind])
-    return TaskDetail(task=record, artifacts=tuple(artifacts), omitted=tuple(dict.fromkeys(omitted)), **values)
+    room = MAX_BODIES_BYTES - sum(size for size, _ in sizes[:count])
+    artifacts, all_of_them = _artifacts(connection, mine, room)
+    omitted += [] if all_of_them else ["artifacts"]
+    return TaskDetail(task=record, artifacts=artifacts, omitted=tuple(omitted), **values)
 
 
-def _said_in(
-    connection: Connection, number: int, records: dict[str, TaskRecord], after: list[int]
-) -> list[tuple[TaskRecord, Any]]:
-    """What was said in these tasks, in their order, after a position."""
-    query = select(bodies).where(bodies.c.view == number, bodies.c.task.in_(list(records)))
-    rows = connection.execute(query.where(bodies.c.kind.in_(rules.SAID)))
-    found = [((records[row.task].first, row.seq, row.idx), row) for row in rows]
-    found.sort(key=lambda one: one[0])
-    return [(records[row.task], row) for at, row in found if list(at) > after]
+def _artifacts(connection: Connection, mine: Any, room: int) -> tuple[tuple[ArtifactAdded, ...], bool]:
+    """The first artifacts of a task, and whether these are all."""
+    ordered = select(bodies.c.size, bodies.c.body).where(mine, bodies.c.kind == rules.ARTIFACT)
+    ordered = ordered.order_by(bodies.c.seq, bodies.c.idx)
+    sizes = connection.scalars(ordered.with_only_columns(bodies.c.size).limit(MAX_ARTIFACTS + 1)).all()
+    count = _fitting(sizes, MAX_ARTIFACTS, room)
+    found = connection.scalars(ordered.with_only_columns(bodies.c.body).limit(count))
+    return tuple(msgspec.json.decode(body, type=ArtifactAdded) for body in found), count == len(sizes)
 
 
-def _said(record: TaskRecord, row: Any) -> SaidMessage:
+def _message(row: Any) -> SaidMessage:
     return SaidMessage(
-        task=record.id, role=ASSISTANT if row.kind == rules.OUTPUT else USER, at=row.at, sequence=row.seq,
-        agent=record.agent, owner=record.owner, state=record.state,
+        task=row.id, role=ASSISTANT if row.kind == rules.OUTPUT else USER, at=row.at, sequence=row.seq,
+        agent=row.agent, owner=row.owner, state=row.state,
         content=msgspec.json.decode(row.body) if row.body is not None else None,
         content_ref=msgspec.json.decode(row.ref, type=ObjectRef) if row.ref else None,
     )  # fmt: skip

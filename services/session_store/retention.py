@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 import structlog
 from msgspec import Struct
-from sqlalchemy import Connection, and_, delete, exists, or_, select
+from sqlalchemy import Connection, delete, exists, not_, or_, select, tuple_
 
 from mesh.bus import Bus, Conflict, StoredMessage
 from mesh.clock import Clock
@@ -21,7 +21,7 @@ from schemas.purge import LogsPurged
 from services.session_store import rules, views
 from services.session_store.database import Database
 from services.session_store.keeper import Keeper
-from services.session_store.tables import forks, objects, orphans, tasks
+from services.session_store.tables import contexts, forks, is_open, objects, orphans, tasks
 
 MAX_AT_ONCE: Final = 500
 SHORTEST_S: Final = 0.2
@@ -30,7 +30,7 @@ SHOWN_S: Final = 10.0
 CURRENT_S: Final = 1.0
 AGAIN_S: Final = 0.1
 MAX_PRUNED: Final = 20
-ENDED: Final = "ended"
+Position = tuple[str, str]
 log = structlog.get_logger("mesh.session_store")
 
 
@@ -46,6 +46,13 @@ class Ages(Struct, frozen=True, kw_only=True):
     object_s: float = 24 * 3600.0
     orphan_s: float = 3600.0
     said_s: float = 30 * 24 * 3600.0
+
+
+class Due(Struct, frozen=True):
+    """Logs to purge, each up to a sequence, and where to look on; None past the last one."""
+
+    logs: dict[str, int] = {}
+    end: Position | None = None
 
 
 class Retention:
@@ -76,10 +83,13 @@ class Retention:
         if not await self.current():
             return purged
         before = rfc3339(self._clock.now() - self._ages.keep_s) if self._ages.keep_s > 0 else ""
-        while due := await self._database.read(due_for_purge, before, MAX_AT_ONCE):
-            await self.purge(due)
-            purged += len(due)
-            log.info("logs purged", count=len(due), ended_before=before)
+        looked = Due({}, ("", ""))
+        while looked.end is not None:
+            looked = await self._database.read(due_for_purge, before, MAX_AT_ONCE, looked.end)
+            if looked.logs:
+                await self.purge(looked.logs)
+                purged += len(looked.logs)
+                log.info("logs purged", count=len(looked.logs), ended_before=before)
         await self._remove_orphans()
         return purged
 
@@ -137,22 +147,28 @@ class Retention:
                 await self._database.write(drop_orphan, digest)
 
 
-def due_for_purge(connection: Connection, before: str, limit: int) -> dict[str, int]:
-    """Tasks that ended before that time, and that no context, no tree and no fork needs; and where their logs end."""
+def due_for_purge(connection: Connection, before: str, limit: int, after: Position | None = None) -> Due:
+    """Looks at so many of the tasks that ended before that time, the earliest first, from a position on.
+
+    Those are due that no context, no tree and no fork needs.
+    """
     view = views.current(connection)
     if view is None:
-        return {}
-    other, mine = tasks.alias("other"), tasks.c.view == view.number
-    same_context = exists().where(
-        other.c.view == view.number, other.c.context_id == tasks.c.context_id,
-        or_(other.c.phase != ENDED, other.c.status_at >= before),
+        return Due()
+    other = tasks.alias("other")
+    context = exists().where(
+        contexts.c.view == view.number, contexts.c.context_id == tasks.c.context_id,
+        or_(contexts.c.open > 0, contexts.c.status_at >= before),
     )  # fmt: skip
-    same_tree = exists().where(other.c.view == view.number, other.c.root == tasks.c.root, other.c.phase != ENDED)
+    tree = exists().where(other.c.view == view.number, other.c.root == tasks.c.root, is_open(other))
     forked = exists().where(forks.c.view == view.number, forks.c.origin == tasks.c.id)
-    ended = and_(mine, tasks.c.phase == ENDED, tasks.c.status_at < before)
-    query = select(tasks.c.id, tasks.c.sequence).where(ended, ~same_context, ~same_tree, ~forked)
-    rows = connection.execute(query.order_by(tasks.c.status_at).limit(limit))
-    return {row.id: row.sequence for row in rows}
+    query = select(tasks.c.id, tasks.c.sequence, tasks.c.status_at, or_(context, tree, forked).label("needed"))
+    query = query.where(tasks.c.view == view.number, tasks.c.status_at < before, not_(is_open(tasks)))
+    if after is not None:
+        query = query.where(tuple_(tasks.c.status_at, tasks.c.id) > tuple_(*after))
+    rows = connection.execute(query.order_by(tasks.c.status_at, tasks.c.id).limit(limit)).all()
+    end = (rows[-1].status_at, rows[-1].id) if len(rows) == limit else None
+    return Due({row.id: row.sequence for row in rows if not row.needed}, end)
 
 
 def free_orphans(connection: Connection, since: float) -> list[str]:

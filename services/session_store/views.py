@@ -14,11 +14,13 @@ from mesh.errors import MeshError
 from schemas import error as codes
 from schemas.instant import unix
 from schemas.session import TaskRecord
-from services.session_store import rules
+from services.session_store import rules, tallies
 from services.session_store.rules import Body, Change, Row, Stored
 from services.session_store.tables import (
     LAYOUT,
     OF_A_TASK,
+    OF_A_VIEW,
+    alike,
     bodies,
     forks,
     layout,
@@ -165,7 +167,7 @@ def stale(connection: Connection) -> list[int]:
 
 def remove_some(connection: Connection, number: int) -> bool:
     """Removes a part of a stale view; True when nothing is left of it."""
-    for table, column in OF_A_TASK:
+    for table, column in OF_A_VIEW:
         some = select(column).where(table.c.view == number).limit(CHUNK)
         gone = connection.execute(delete(table).where(table.c.view == number, column.in_(some)))
         if gone.rowcount:
@@ -187,7 +189,7 @@ def record_of(row: Any) -> TaskRecord:
 def _rows(connection: Connection, number: int, ids: set[str]) -> dict[str, Row]:
     if not ids:
         return {}
-    query = select(*RECORD, tasks.c.root).where(tasks.c.view == number, tasks.c.id.in_(_alike(ids)))
+    query = select(*RECORD, tasks.c.root).where(tasks.c.view == number, tasks.c.id.in_(alike(ids)))
     return {row.id: Row(record=record_of(row), root=row.root) for row in connection.execute(query)}
 
 
@@ -209,13 +211,15 @@ def _count(connection: Connection, number: int, skipped: int, unknown: int) -> N
 
 def _forget(connection: Connection, number: int, ids: Iterable[str], at: float) -> None:
     """Removes tasks whose logs are gone since then; the objects that they referred to may have lost their last log."""
-    ids = _alike(set(ids))
+    before = {id: row.record for id, row in _rows(connection, number, set(ids)).items()}
+    ids = alike(ids)
     mine = select(objects.c.digest).where(objects.c.view == number, objects.c.task.in_(ids)).distinct()
     connection.execute(update(orphans).where(orphans.c.digest.in_(mine), orphans.c.since < at).values(since=at))
     left = connection.scalars(mine.where(objects.c.digest.not_in(select(orphans.c.digest))))
     _insert(connection, orphans, [{"digest": digest, "since": at} for digest in left])
     for table, column in OF_A_TASK:
         connection.execute(delete(table).where(table.c.view == number, column.in_(ids)))
+    tallies.keep(connection, number, before, {})
 
 
 def _write(
@@ -231,6 +235,8 @@ def _write(
     _insert(connection, tasks, [values for id, values in rows.items() if id not in old])
     if existing := [values for id, values in rows.items() if id in old]:
         connection.execute(_UPDATE, [{f"new_{name}": value for name, value in one.items()} for one in existing])
+    before = {id: row.record for id, row in known.items() if id in old and id in changed}
+    tallies.keep(connection, number, before, {id: row.record for id, row in changed.items()})
     last = _last_beginnings(steps)
     kept = [one for index, one in enumerate(steps) if index >= last.get(one.row.record.id, 0)]
     _insert(connection, bodies, [_body_values(number, body) for one in kept for body in one.bodies])
@@ -245,19 +251,10 @@ def _last_beginnings(steps: Sequence[Change]) -> dict[str, int]:
     return {one.row.record.id: index for index, one in enumerate(steps) if one.fresh}
 
 
-def _alike(ids: set[str]) -> list[str]:
-    """The ids, the last one repeated until there are a power of two.
-
-    Each length is another statement, and a connection keeps a hundred that it has prepared, of 0.1 MB each.
-    """
-    ordered = sorted(ids)
-    return ordered and ordered + ordered[-1:] * ((1 << (len(ordered) - 1).bit_length()) - len(ordered))
-
-
 def _known_refs(connection: Connection, number: int, ids: set[str]) -> set[tuple[str, str]]:
     if not ids:
         return set()
-    found = select(objects.c.digest, objects.c.task).where(objects.c.view == number, objects.c.task.in_(_alike(ids)))
+    found = select(objects.c.digest, objects.c.task).where(objects.c.view == number, objects.c.task.in_(alike(ids)))
     return {(row.digest, row.task) for row in connection.execute(found)}
 
 
@@ -267,7 +264,7 @@ def _values(number: int, row: Row) -> dict[str, Any]:
 
 
 def _body_values(number: int, body: Body) -> dict[str, Any]:
-    return asdict(body) | {"view": number}
+    return asdict(body) | {"view": number, "size": len((body.body or "").encode())}
 
 
 def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:

@@ -57,6 +57,7 @@ def test_tasks_are_listed_by_what_they_are(dev: Command, start: Start) -> None:
     [
         (("--state", "cancelled"), "states are submitted, working"),
         (("--since", "yesterday"), "'yesterday' is no time\nhint: such as 30m, 2h, 7d or "),
+        (("--since", "99999999999d"), "no time\nhint: such as 30m, 2h, 7d or "),
     ],
 )
 def test_a_question_that_cannot_be_asked_is_said(
