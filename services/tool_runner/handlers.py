@@ -22,7 +22,7 @@ from mesh.log.head import Entry, View, Writer
 from mesh.log.large import restore
 from mesh.log.ops import Drop, Nak, Read, Verdict
 from mesh.log.request import is_requested
-from mesh.registry import FreshRegistry
+from mesh.registry import FreshRegistry, strange_delay_s
 from mesh.service import ServiceConfig
 from mesh.worker import Held
 from mesh.worker.turns import Turns
@@ -39,8 +39,6 @@ from services.tool_runner.reading import TaskLogs
 from services.tool_runner.rules import Begun, Delivered, Runner, Standing
 from services.tool_runner.running import Halt, Room, Running
 
-FIRST_STRANGE_S: Final = 0.02
-LAST_STRANGE_S: Final = 2.0
 MAX_STRANGE: Final = 50
 log = structlog.get_logger("mesh.tools")
 _call = msgspec.json.Decoder(Call)
@@ -95,7 +93,7 @@ class Handlers:
             return await self._bury(held, f"'{call.task}' is no task id")
         delivered = held.delivery.delivered
         if call.v > VERSION or (delivered < MAX_STRANGE and await self._is_strange(call)):
-            return Nak(min(FIRST_STRANGE_S * 2 ** min(delivered, 10), LAST_STRANGE_S))
+            return Nak(strange_delay_s(delivered))
         running = self.running[id(held)] = Running(Delivered(call, held.delivery.seq, held.delivery.delivered))
 
         async def tick() -> None:
