@@ -15,6 +15,16 @@ from schemas.agent import AppRecord, WorkerRecord
 
 T = TypeVar("T")
 FRESH_S: Final = 1.0
+FIRST_STRANGE_S: Final = 0.02
+LAST_STRANGE_S: Final = 2.0
+
+
+def strange_delay_s(delivered: int) -> float:
+    """How long a delivery stays in the queue that only another version of its app can take.
+
+    A worker of that version is perhaps idle, perhaps still to be started.
+    """
+    return min(FIRST_STRANGE_S * 2.0 ** min(delivered, 10), LAST_STRANGE_S)
 
 
 class Registry(Struct, frozen=True):

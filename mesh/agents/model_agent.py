@@ -72,20 +72,20 @@ class ModelAgent(Struct, frozen=True, kw_only=True):
         """The conversation from the input to the answer; raises LimitExceeded, StepFailed, OutputInvalid."""
         messages = [*await ctx.history(max_tasks=self.max_history), user_message(in_words(input))]
         tools = {tool.name: tool for tool in self.tools}
-        used: list[Usage | None] = []
+        usage: Usage | None = None
         steps = calls = 0
         while True:
             reply = await ctx.model(
                 self.model, messages, instructions=self.instructions, tools=self.tools, output_type=self.output_type,
-                settings=self.settings, endpoint=self.endpoint, max_tokens=self._tokens_left(total_usage(used)),
+                settings=self.settings, endpoint=self.endpoint, max_tokens=self._tokens_left(usage),
                 max_corrections=min(MAX_CORRECTIONS, self.max_steps - steps - 1),
             )  # fmt: skip
             messages += reply.messages
-            used.append(reply.usage)
+            usage = total_usage([reply.usage] if usage is None else [usage, reply.usage])
             steps += len(reply.messages) // 2 + 1
             if not reply.calls:
                 return self._whole(reply)
-            self._check(steps, calls, total_usage(used))
+            self._check(steps, calls, usage)
             allowed = self.max_tool_calls - calls
             calls += len(reply.calls)
             messages.append(tool_message(*await _make(ctx, reply, tools, allowed)))
@@ -108,8 +108,9 @@ class ModelAgent(Struct, frozen=True, kw_only=True):
             tokens = usage.input_tokens + usage.output_tokens
             raise LimitExceeded(f"no answer after {tokens} tokens", hint="raise max_tokens")
 
-    def _tokens_left(self, usage: Usage) -> int | None:
-        return None if self.max_tokens is None else self.max_tokens - usage.input_tokens - usage.output_tokens
+    def _tokens_left(self, usage: Usage | None) -> int | None:
+        spent = usage.input_tokens + usage.output_tokens if usage else 0
+        return None if self.max_tokens is None else self.max_tokens - spent
 
 
 async def _make(ctx: Context, reply: Reply, tools: Mapping[str, Tool[Any, Any]], allowed: int) -> list[Part]:

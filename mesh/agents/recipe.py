@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -26,6 +26,7 @@ from schemas.step import StepCompleted, StepRequested
 if TYPE_CHECKING:
     from mesh.agents.history import Past
 
+MAX_LINKS: Final = 10_000
 _sorted: Final = msgspec.json.Encoder(order="deterministic")
 _request: Final = msgspec.json.Decoder(ModelRequest)
 
@@ -37,6 +38,12 @@ class Asked(Struct, frozen=True):
     end: bytes
 
 
+class _Link(NamedTuple):
+    message: Message
+    before: bytes
+    end: bytes
+
+
 class Conversations:
     """What the model steps of a task have asked and heard, so that a step records only what it adds to one of them."""
 
@@ -44,13 +51,16 @@ class Conversations:
         # Text alone: another input may have been converted to the handler's annotation.
         self._opening = user_message(input) if isinstance(input, str) else None
         self._steps: dict[bytes, str] = {}
+        self._links: dict[int, _Link] = {}
 
     def asked(self, request: ModelRequest) -> Asked:
         """The recipe of a request."""
         messages = request.messages
         ends = [b""]
         for message in messages:
-            ends.append(_link(ends[-1], message))
+            ends.append(self._link(ends[-1], message))
+        if len(self._links) > MAX_LINKS + len(messages):  # of messages that a handler makes anew at each step
+            self._links = {id(one): self._links[id(one)] for one in messages}
         known = next((n for n in range(len(messages), 0, -1) if ends[n] in self._steps), 0)
         opens = self._opening is not None and messages[known : known + 1] == (self._opening,)
         definition = digest_of(definition_of(request))
@@ -65,13 +75,20 @@ class Conversations:
         """A step has told what was said before the task; a prompt may begin with that."""
         end = b""
         for message in messages:
-            end = _link(end, message)
+            end = self._link(end, message)
         if messages:
             self._steps.setdefault(end, step)
 
     def answered(self, step: str, asked: Asked, answer: Message) -> None:
         """A step has its answer; a later prompt may go on from it."""
-        self._steps.setdefault(_link(asked.end, answer), step)
+        self._steps.setdefault(self._link(asked.end, answer), step)
+
+    def _link(self, before: bytes, message: Message) -> bytes:
+        """As the function; a message that stands where it stood at the step before is not hashed again."""
+        known = self._links.get(id(message))
+        if known is None or known.message is not message or known.before != before:
+            known = self._links[id(message)] = _Link(message, before, _link(before, message))
+        return known.end
 
 
 def check_same(recorded: StepRequested, now: Recipe) -> None:

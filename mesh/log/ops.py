@@ -77,11 +77,15 @@ class ReadFirst(Struct, frozen=True):
 
 
 class ReadAfter(Struct, frozen=True):
-    """Everything after a sequence, up to `last` at the least. → tuple[Entry, ...]"""
+    """Everything after a sequence, up to `last` at the least. → tuple[Entry, ...]
+
+    With a `step` the events of that step and the newest commit are enough.
+    """
 
     task: str
     after: int
     last: int
+    step: str = ""
 
 
 class Publish(Struct, frozen=True):
@@ -191,6 +195,7 @@ __all__ = [
     "ReadAfter",
     "ReadFirst",
     "Stored",
+    "T",
     "Tell",
     "Unknown",
     "Verdict",

@@ -14,7 +14,7 @@ from mesh.log.claim import Claimant, Claimed, claim, decline
 from mesh.log.driver import Driver
 from mesh.log.head import Entry, Writer
 from mesh.log.ops import Drop, Message, Nak, Publish, Verdict
-from mesh.registry import FreshRegistry
+from mesh.registry import FreshRegistry, strange_delay_s
 from mesh.settings import Settings
 from mesh.worker import Held
 from schemas import command as commands
@@ -28,9 +28,6 @@ from schemas.signal import Broadcast, Told
 from services.executor.execution import Execution, Served
 from services.executor.stopping import Stop
 
-# A worker of another version is perhaps idle, perhaps still to be started.
-FIRST_NOT_MINE_S: Final = 0.02
-LAST_NOT_MINE_S: Final = 2.0
 MAX_DELIVERIES: Final = 50
 log = structlog.get_logger("mesh.executor")
 _run = msgspec.json.Decoder(Run)
@@ -137,8 +134,8 @@ class Handlers:
 
     async def _not_mine(self, held: Held, order: Run) -> Verdict:
         seq, delivered = held.delivery.seq, held.delivery.delivered
-        delay_s = min(FIRST_NOT_MINE_S * 2 ** min(delivered, 10), LAST_NOT_MINE_S)
-        return await self._driver.drive(decline(self._driver.names, order, seq, delivered, delay_s))
+        flow = decline(self._driver.names, order, seq, delivered, strange_delay_s(delivered))
+        return await self._driver.drive(flow)
 
     async def _undeliverable(self, order: Run) -> None:
         """P4: the router decides whether this task can ever begin."""

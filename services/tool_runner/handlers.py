@@ -22,7 +22,7 @@ from mesh.log.head import Entry, View, Writer
 from mesh.log.large import restore
 from mesh.log.ops import Drop, Nak, Read, Verdict
 from mesh.log.request import is_requested
-from mesh.registry import FreshRegistry
+from mesh.registry import FreshRegistry, strange_delay_s
 from mesh.service import ServiceConfig
 from mesh.worker import Held
 from mesh.worker.turns import Turns
@@ -35,11 +35,10 @@ from schemas.signal import Broadcast
 from schemas.step import Result, StepFailed
 from services.tool_runner import rules
 from services.tool_runner.progress import Progress
-from services.tool_runner.rules import Begun, Delivered, Runner
+from services.tool_runner.reading import TaskLogs
+from services.tool_runner.rules import Begun, Delivered, Runner, Standing
 from services.tool_runner.running import Halt, Room, Running
 
-FIRST_STRANGE_S: Final = 0.02
-LAST_STRANGE_S: Final = 2.0
 MAX_STRANGE: Final = 50
 log = structlog.get_logger("mesh.tools")
 _call = msgspec.json.Decoder(Call)
@@ -78,6 +77,7 @@ class Handlers:
         }
         self._slots = config.settings.slots
         self._turns = Turns()
+        self._logs = TaskLogs(driver.answer)
         self._draining = False
         self._leaving = False
         self.threads = Threads()
@@ -93,7 +93,7 @@ class Handlers:
             return await self._bury(held, f"'{call.task}' is no task id")
         delivered = held.delivery.delivered
         if call.v > VERSION or (delivered < MAX_STRANGE and await self._is_strange(call)):
-            return Nak(min(FIRST_STRANGE_S * 2 ** min(delivered, 10), LAST_STRANGE_S))
+            return Nak(strange_delay_s(delivered))
         running = self.running[id(held)] = Running(Delivered(call, held.delivery.seq, held.delivery.delivered))
 
         async def tick() -> None:
@@ -101,7 +101,8 @@ class Handlers:
 
         held.on_tick = tick
         try:
-            return await self._in_room(running)
+            with self._logs.keeping(call.task):
+                return await self._in_room(running)
         finally:
             del self.running[id(held)]
             held.on_tick = held.delivery.in_progress
@@ -159,7 +160,8 @@ class Handlers:
         """Calls of one task take turns with the log: side by side each append would make all others fail."""
         async with self._turns.turn(job.call.task):
             asked_at = time.monotonic()
-            begun = await self._driver.drive(rules.begin(self._runner, job, retry_of=retry_of))
+            seen = self._logs.seen(job.call.task)
+            begun = await self._logs.drive(rules.begin(self._runner, job, retry_of=retry_of, seen=seen))
         return _Start(begun, asked_at) if isinstance(begun, Begun) else begun
 
     async def _attempts(self, running: Running, start: _Start) -> Verdict:
@@ -201,7 +203,7 @@ class Handlers:
         except (InvalidInput, TooLarge, ArtifactMissing) as error:
             return Made(StepFailed(step=call.step, attempt=start.attempt, error=error.to_error()))
         stale = time.monotonic() - start.asked_at >= self._fresh_s
-        if stale and not await self._driver.drive(rules.look(running.job, start.view)):
+        if stale and await self._logs.drive(rules.look(running.job, start.view)) is not Standing.OURS:
             return None
         if self._observer is not None:
             self._observer.before("perform", f"{self._driver.names.task(call.task)}.{start.attempt}.{call.step}")
@@ -213,7 +215,8 @@ class Handlers:
 
     async def _finish(self, job: Delivered, view: View, result: Result) -> Verdict:
         async with self._turns.turn(job.call.task):
-            return await self._driver.drive(rules.finish(self._runner, job, view, result))
+            view = self._logs.newer(view, job.call.step)
+            return await self._logs.drive(rules.finish(self._runner, job, view, result))
 
     async def _tick(self, held: Held, running: Running) -> None:
         """T4: keeps the delivery alive, and stops the tool if the log says so.
@@ -239,7 +242,7 @@ class Handlers:
 
     async def _is_lost(self, running: Running) -> bool:
         begun = running.begun
-        return begun is not None and await self._driver.drive(rules.went_on(running.job, begun))
+        return begun is not None and await self._logs.drive(rules.look(running.job, begun)) is Standing.LOST
 
     async def _bury(self, held: Held, why: str) -> Verdict:
         error = Error(code=codes.INVALID_INPUT, message=why)

@@ -7,6 +7,7 @@ it answers, so a copy of a call that another one covers is left alone.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import Enum
 from typing import Final
 
 from msgspec import Raw, Struct
@@ -56,6 +57,14 @@ class Begun(Struct, frozen=True):
     lost: int = 0
 
 
+class Standing(Enum):
+    """Whose a call is that a runner has begun: another one may have gone on with it, or its task may have ended."""
+
+    OURS = "ours"
+    LOST = "lost"
+    ENDED = "ended"
+
+
 class _Progress(Struct):
     """What the log holds of one step; `deliveries` are those that a start was made for."""
 
@@ -69,18 +78,19 @@ class _Progress(Struct):
         return len(self.deliveries - {job.delivery})
 
 
-def begin(runner: Runner, job: Delivered, *, retry_of: int = 0) -> Flow[Begun | Verdict]:
+def begin(runner: Runner, job: Delivered, *, retry_of: int = 0, seen: int = 0) -> Flow[Begun | Verdict]:
     """T1 and T2: the start of a call, or what becomes of its delivery.
 
     The first append goes by what a call names that was never published before: if it is stored, nothing has come since
-    the call was requested. `retry_of` is the attempt that this runner itself made and saw fail.
+    the call was requested; a runner that has `seen` the log go on need not try. `retry_of` is the attempt that this
+    runner itself made and saw fail.
     """
     call = job.call
     view, attempt = View(call.task, call.last, call.n, call.first, call.head, call.v), retry_of + 1
-    lost, fresh = 0, retry_of > 0 or call.again or not 0 < call.first < call.last
+    lost, fresh = 0, retry_of > 0 or call.again or seen > call.last or not 0 < call.first < call.last
     while True:
         if fresh:
-            entries: tuple[Entry, ...] = yield ReadAfter(call.task, max(0, call.first - 1), 0)
+            entries: tuple[Entry, ...] = yield ReadAfter(call.task, max(0, call.first - 1), 0, call.step)
             progress = _progress(entries, call.step)
             if progress.requested is None:
                 return Nak(NO_LOG_DELAY_S)
@@ -107,7 +117,7 @@ def finish(runner: Runner, job: Delivered, view: View, outcome: Result) -> Flow[
             else:
                 yield from _say(job.call, result)
             return Ack()
-        entries: tuple[Entry, ...] = yield ReadAfter(job.call.task, max(0, job.call.first - 1), 0)
+        entries: tuple[Entry, ...] = yield ReadAfter(job.call.task, max(0, job.call.first - 1), 0, job.call.step)
         if not entries:
             return Nak(NO_LOG_DELAY_S)
         view = view_of(entries[-1])
@@ -127,17 +137,13 @@ def _say(call: Call, ended: Appended) -> Flow[None]:
             yield Tell(call.reply, Told(seq=ended.view.seq, commit=Raw(body)))
 
 
-def look(job: Delivered, view: View) -> Flow[bool]:
-    """E2: whether the call is still this runner's to make, by what came after its start."""
-    entries: tuple[Entry, ...] = yield ReadAfter(job.call.task, view.seq, 0)
+def look(job: Delivered, view: View) -> Flow[Standing]:
+    """E2: whose the call is, by what came after this runner's start."""
+    entries: tuple[Entry, ...] = yield ReadAfter(job.call.task, view.seq, 0, job.call.step)
+    if _went_on(entries, job.call.step):
+        return Standing.LOST
     ended = bool(entries) and view_of(entries[-1]).head.phase == "ended"
-    return not ended and not _went_on(entries, job.call.step)
-
-
-def went_on(job: Delivered, view: View) -> Flow[bool]:
-    """Whether another runner has begun or ended the call since this one's start."""
-    entries: tuple[Entry, ...] = yield ReadAfter(job.call.task, view.seq, 0)
-    return _went_on(entries, job.call.step)
+    return Standing.ENDED if ended else Standing.OURS
 
 
 def tell(runner: Runner, view: View, progress: StepProgress) -> Flow[View | None]:

@@ -7,22 +7,17 @@ use, over a log in memory.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
 from mesh.agents.app import Mesh
 from mesh.agents.context import Context, TaskInfo
-from mesh.agents.deltas import Source, Teller
 from mesh.agents.emits import Emits
 from mesh.log.head import View, next_commit
 from mesh.log.journal import Journal
-from mesh.log.steps import Step
-from mesh.testing.objects import MemoryObjects
 from schemas import envelope
 from schemas.envelope import Commit, Event, event
-from schemas.step import StepCompleted, StepFailed
 from schemas.task import (
     CancelRequested,
     TaskAccepted,
@@ -31,6 +26,7 @@ from schemas.task import (
     TaskReleased,
     TaskStarted,
 )
+from tests.recorder import StepsOnly
 
 FILES: Final = Path(__file__).parent / "histories"
 AT: Final = "2026-01-02T03:04:%02d.000000Z"
@@ -41,18 +37,15 @@ class Died(Exception):
     """The worker is gone; so the handler is left where it stands."""
 
 
-class History:
+class History(StepsOnly):
     """A log that grows commit by commit, as its writers would have it."""
 
     def __init__(self, commits: list[Commit]) -> None:
+        super().__init__()
         self.commits = commits
         self.emits = Emits(1, 0, lambda: 0.0)
         self.by = "executor/executor-1-ab"
-        self.stopping = False
-        self.cancelled = False
-        self.past = None
         self.left: int | None = None
-        self.objects = MemoryObjects()
 
     def stamp(self) -> tuple[str, str]:
         n = len(self.commits)
@@ -83,32 +76,6 @@ class History:
             self.left -= 1
         whole = (*self.emits.take(), *events)
         return self.append(*whole) if whole else ""
-
-    async def lease(self) -> None:
-        """The only worker there is."""
-
-    @contextmanager
-    def performing(self, step: str) -> Iterator[None]:
-        """Nobody looks."""
-        yield
-
-    async def call(self, step: Step, timeout_s: float | None, *, again: bool) -> None:
-        raise AssertionError("there is no tool")
-
-    async def wait(self, step: str) -> StepCompleted | StepFailed:
-        raise AssertionError("nobody else performs a step")
-
-    async def tell(self, text: str, offset: int) -> None:
-        """Nobody listens."""
-
-    def teller(self, source: Source) -> Teller:
-        raise AssertionError("there is no model")
-
-    def attempt(self, step: str) -> int:
-        return 1
-
-    def soon(self) -> None:
-        """It rides with the next commit."""
 
 
 def accepted() -> History:

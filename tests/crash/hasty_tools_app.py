@@ -14,8 +14,8 @@ app = Mesh("hasty-tools", version="1")
 _begin = rules.begin
 
 
-def hasty(runner: rules.Runner, job: rules.Delivered, *, retry_of: int = 0) -> Generator[Any, Any, Any]:
-    flow = _begin(runner, job, retry_of=retry_of)
+def hasty(runner: rules.Runner, job: rules.Delivered, *, retry_of: int = 0, seen: int = 0) -> Generator[Any, Any, Any]:
+    flow = _begin(runner, job, retry_of=retry_of, seen=seen)
     answer = None
     try:
         while True:

@@ -10,6 +10,7 @@ import pytest
 from mesh import Context, Mesh
 from mesh.clock import SystemClock
 from mesh.testing import eventually
+from tests.integration.stubborn import Stubborn
 from tests.integration.world import World
 
 HOUR_S = 3600.0
@@ -57,23 +58,15 @@ async def later(world: World) -> None:
 
 @pytest.mark.usefixtures("wrong_clock")
 async def test_a_cancel_ends_a_task_whose_handler_does_not_stop(world: World) -> None:
-    app, begun, over = Mesh("shop"), asyncio.Event(), asyncio.Event()
-
-    @app.agent
-    async def stubborn(ctx: Context) -> None:
-        begun.set()
-        while not over.is_set():
-            try:
-                await over.wait()
-            except asyncio.CancelledError:
-                continue
+    app = Mesh("shop")
+    stubborn = Stubborn(app)
 
     await world.serve(app)
     task = await world.client.submit("stubborn", None)
-    await begun.wait()
+    await stubborn.begun.wait()
     await task.cancel()
     outcome = await world.outcome(task.id)
-    over.set()
+    stubborn.over.set()
     assert (outcome.result.state, outcome.entries[-1].commit.by.partition("/")[0]) == ("canceled", "router")
 
 

@@ -9,6 +9,7 @@ import pytest
 from mesh import Context, Mesh
 from mesh.errors import MeshError
 from mesh.testing import eventually
+from tests.integration.stubborn import Stubborn
 from tests.integration.world import World
 
 
@@ -33,24 +34,16 @@ async def assert_set_again(world: World, task: str, kinds: set[str]) -> None:
 
 async def test_a_purge_takes_neither_deadline_nor_the_grace_of_a_cancel(world: World) -> None:
     world.set(reconcile_s=0.2, cancel_grace_s=30.0)
-    app, begun, over = Mesh("shop"), asyncio.Event(), asyncio.Event()
-
-    @app.agent
-    async def stubborn(ctx: Context) -> None:
-        begun.set()
-        while not over.is_set():
-            try:
-                await over.wait()
-            except asyncio.CancelledError:
-                continue
+    app = Mesh("shop")
+    stubborn = Stubborn(app)
 
     await world.serve(app)
     task = await world.client.submit("stubborn", None, deadline_s=1000.0)
-    await begun.wait()
+    await stubborn.begun.wait()
     await assert_set_again(world, task.id, {"deadline"})
     await task.cancel()
     await assert_set_again(world, task.id, {"deadline", "grace"})
-    over.set()
+    stubborn.over.set()
     assert (await world.outcome(task.id)).result.state == "canceled"
 
 

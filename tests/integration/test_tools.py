@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from mesh import Context, InvalidInput, Mesh, OutcomeUnknown, StepFailed, ToolContext
+from mesh.log.driver import Driver
+from mesh.log.ops import ReadAfter
 from mesh.testing import eventually
 from schemas.step import StepProgress
 from tests.integration.calls import failing, run
@@ -42,6 +44,29 @@ async def test_a_tool_is_called_typed_and_by_name(world: World) -> None:
     outcome = await run(world, app, handler)
     assert outcome.result.output == [6, 5]
     assert outcome.types[2:8] == ["step.requested", "step.started", "step.completed"] * 2
+
+
+async def test_the_log_of_many_calls_at_once_is_read_about_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, read, real = Mesh("shop"), list[int](), Driver.answer
+    calls = 100
+
+    @app.tool(idempotent=True)
+    async def same(number: int) -> int:
+        return number
+
+    async def handler(ctx: Context) -> int:
+        return sum(await asyncio.gather(*(ctx.branch(f"{n}").tool(same, n) for n in range(calls))))
+
+    async def answer(driver: Driver, op: Any) -> Any:
+        found = await real(driver, op)
+        read.append(len(found) if isinstance(op, ReadAfter) else 0)
+        return found
+
+    monkeypatch.setattr(Driver, "answer", answer)
+    outcome = await run(world, app, handler)
+    assert outcome.result.output == sum(range(calls))
+    # Twice for each of its two commits: by the runner, and by the owner that watches it.
+    assert sum(read) < 10 * calls
 
 
 async def test_a_blocking_tool_runs_in_a_thread(world: World) -> None:

@@ -17,7 +17,7 @@ from schemas.command import Call
 from schemas.envelope import VERSION, event
 from schemas.step import StepCompleted, StepFailed, StepProgress
 from schemas.task import TaskSuspended
-from services.tool_runner.rules import Begun, Delivered, Runner
+from services.tool_runner.rules import Begun, Delivered, Runner, Standing
 from tests.model.parts import (
     DONE,
     DRAIN,
@@ -163,7 +163,7 @@ def make_call(site: Any, task: str, call: Call, at: At) -> Process:
         if not isinstance(begun, Begun):
             return begun
         stale = yield Lapse(task)
-        if stale and not (yield from site.flows.look(job, begun.view)):
+        if stale and (yield from site.flows.look(job, begun.view)) is not Standing.OURS:
             return Drop()
         view = begun.view
         if tool.tells:

@@ -133,7 +133,7 @@ def runs_to_its_end(tool: Tool, view: View, attempt: int, seen: int) -> Process:
 def looks_away(job: Delivered, view: View) -> Process:
     """A runner without E2: late, it does not heed what it reads."""
     yield from rules.look(job, view)
-    return True
+    return rules.Standing.OURS
 
 
 def calls_once(journal: Journal, wanted: Step) -> Process:

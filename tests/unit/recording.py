@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mesh.agents.app import Mesh
 from mesh.agents.context import Context, TaskInfo
-from mesh.agents.deltas import Source, Teller
 from mesh.agents.emits import Emits
 from mesh.errors import TaskCancelled
 from mesh.log.journal import Journal
-from mesh.log.steps import Step
 from mesh.testing.objects import MemoryObjects
 from schemas import envelope
 from schemas.envelope import Commit, Event, Head, event
 from schemas.instant import rfc3339
-from schemas.step import StepCompleted, StepFailed
 from schemas.task import TaskAccepted, TaskStarted
+from tests.recorder import StepsOnly
 
 Handler = Callable[[Context], Any]
 
@@ -61,16 +58,14 @@ class Log:
         return context, recorder
 
 
-class MemoryRecorder:
+class MemoryRecorder(StepsOnly):
     """Records in a `Log`; `dies_before` is the number of a commit that never happens."""
 
     def __init__(self, log: Log, journal: Journal) -> None:
+        super().__init__()
         self.emits = Emits(journal.claims, len(journal.text), lambda: 0.0)
         self.log = log
         self.objects = log.objects
-        self.stopping = False
-        self.cancelled = False
-        self.past = None
         self.dies_before: int | None = None
 
     async def commit(self, events: tuple[Event, ...]) -> str:
@@ -83,28 +78,8 @@ class MemoryRecorder:
         if self.stopping:
             raise TaskCancelled("asked to stop")
 
-    @contextmanager
-    def performing(self, step: str) -> Iterator[None]:
-        """Nobody looks."""
-        yield
-
-    async def call(self, step: Step, timeout_s: float | None, *, again: bool) -> None:
-        raise AssertionError("there is no tool")
-
-    async def wait(self, step: str) -> StepCompleted | StepFailed:
-        raise AssertionError("nobody else performs a step")
-
     async def tell(self, text: str, offset: int) -> None:
         self.log.told.append((offset, text))
-
-    def teller(self, source: Source) -> Teller:
-        raise AssertionError("there is no model")
-
-    def attempt(self, step: str) -> int:
-        return 1
-
-    def soon(self) -> None:
-        """The tests commit at once or with the next step."""
 
 
 class Died(BaseException):

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from mesh import Context, Mesh
+from mesh.agents import recipe
 from mesh.agents.app import Agent
 from mesh.agents.model_step import with_distinct_calls
 from mesh.agents.recipe import Conversations, check_same, definition_of, prompt_of
@@ -53,6 +54,28 @@ async def test_a_prompt_is_put_together_from_what_each_step_added() -> None:
     assert [message.text for message in request.messages] == ["otters", "a", "one", "b", "two", "c"]
     assert (request.model, request.instructions) == ("any:model", "be kind")
     assert msgspec.convert(journal.requested["model#3"].input, Recipe).added == (user_message("c"),)
+
+
+async def test_a_message_of_a_long_conversation_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Message] = []
+
+    def link(before: bytes, message: Message) -> bytes:
+        hashed.append(message)
+        return real(before, message)
+
+    real = recipe._link
+    monkeypatch.setattr(recipe, "_link", link)
+    await run_local(asks("be kind", *map(str, range(50))), "otters", models=MODEL)
+    assert len(hashed) == 101
+
+
+async def test_messages_that_are_made_anew_at_each_step_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "MAX_LINKS", 10)
+    conversations = Conversations("otters")
+    for n in range(20):
+        asked = conversations.asked(ModelRequest(model="m", messages=tuple([user_message(f"{i}") for i in range(n)])))
+        assert len(conversations._links) <= 10 + 2 * n
+        assert asked.recipe.messages == n
 
 
 async def test_what_is_not_there_or_is_not_what_was_sent_is_said() -> None:
