@@ -14,7 +14,7 @@ from mesh import Mesh
 from mesh.agents.context import Context
 from mesh.bus import Bus
 from mesh.doctor import Finding, disk, examine
-from mesh.doctor.server import Server, compare
+from mesh.doctor.server import Server, compare, judge
 from mesh.server import EmbeddedServer, read_server_json
 from mesh.settings import Settings
 from mesh.testing import LocalMesh, eventually
@@ -233,6 +233,24 @@ async def test_a_server_that_is_nearly_full_is_a_problem(mesh: LocalMesh) -> Non
     assert (await disk.look(mesh.bus, [empty], here=False)).state == "ok"
     found = await disk.look(mesh.bus, [empty, full], here=False)
     assert (found.state, "server n2" in found.message) == ("problem", True)
+
+
+@pytest.mark.parametrize(
+    ("said", "message", "cure"),
+    [
+        ({"version": "2.11.9"}, "is too old", "2.12 or newer"),
+        ({"jetstream": False}, "has no JetStream", "-js"),
+        ({"led": False}, "has no leader", "must be at work"),
+        ({}, "JetStream is on", ""),
+    ],
+    ids=["old", "without JetStream", "without a leader", "good"],
+)
+def test_a_server_that_can_hold_no_mesh_is_a_problem(said: dict[str, Any], message: str, cure: str) -> None:
+    found = judge({"version": "2.12.0", "jetstream": True, "led": True} | said, "nats://ann:secret@there:4222")
+    assert found.state == ("problem" if said else "ok")
+    assert message in found.message
+    assert cure in found.cure
+    assert "nats://there:4222" in found.message
 
 
 @pytest.mark.parametrize(
