@@ -20,7 +20,7 @@ async def require_mesh(bus: Bus, names: Subjects) -> None:
         found = await bus.has_mesh(names)
     if not found:
         raise NotAMesh(
-            f"the NATS server at {_without_password(bus.url)} holds no mesh '{names.prefix}'",
+            f"the NATS server at {without_password(bus.url)} holds no mesh '{names.prefix}'",
             hint="start one there with `mesh service router --server URL`, or a local one with `mesh dev`",
         )
 
@@ -36,11 +36,11 @@ async def jetstream_expected(bus: Bus) -> AsyncIterator[None]:
     except BusUnavailable as error:
         if bus.connected and not (await bus.server_info())["jetstream"]:
             raise NotAMesh(
-                f"the NATS server at {_without_password(bus.url)} has no JetStream", hint="start it with -js"
+                f"the NATS server at {without_password(bus.url)} has no JetStream", hint="start it with -js"
             ) from error
         raise
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
     """A URL as it may be shown."""
     return re.sub(r"//[^@/,]*@", "//", url)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from msgspec import Struct
 
 from mesh.bus import Bus
 from mesh.census import census
 from mesh.doctor.finding import Finding
+from mesh.probe import without_password
 from mesh.subjects import Subjects
 
 MIN_VERSION: Final = (2, 12)
@@ -63,11 +65,16 @@ class Server(Struct, frozen=True, kw_only=True):
 
 async def look(bus: Bus) -> Finding:
     """The server that answers here; a problem with it hides everything else."""
-    info = await bus.server_info()
+    return judge(await bus.server_info(), bus.url)
+
+
+def judge(info: Mapping[str, Any], url: str) -> Finding:
+    """The same, from what a server says of itself."""
     version = str(info["version"])
-    shown = f"nats-server {version} at {bus.url}"
+    shown = f"nats-server {version} at {without_password(url)}"
     if tuple(map(int, version.split(".")[:2])) < MIN_VERSION:
-        return Finding("server", "problem", f"{shown} is too old", "run nats-server 2.12 or newer")
+        needed = ".".join(map(str, MIN_VERSION))
+        return Finding("server", "problem", f"{shown} is too old", f"run nats-server {needed} or newer")
     if not info["jetstream"]:
         cure = "start it with -js, or enable JetStream for this account"
         return Finding("server", "problem", f"{shown} has no JetStream", cure)

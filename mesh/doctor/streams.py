@@ -47,8 +47,8 @@ def _differing(what: str, one: Difference, to_create: str) -> Finding:
     if one.field == "ack_wait":
         told = f"{one.what}: ack_wait is {one.there}, MESH_ACK_WAIT_S here says {one.wanted}"
         cure = (
-            f"it must be the same everywhere. If {one.there} is right, set it here too; if {one.wanted} is, set it for "
-            "every service and restart them: each writes down its own when it starts, and the doctor does not"
+            "set it to the same everywhere, here too; a service writes its own into its consumers when it starts, "
+            "the doctor never does"
         )
         return Finding(what, "problem", told, cure)
     if one.what.startswith("consumer"):

@@ -32,10 +32,9 @@ async def look(bus: Bus, names: Subjects, settings: Settings, registry: Registry
     answering = {one.id: one for one in pings}
     found = [_routers(registry), *_session_stores(registry)]
     for worker in registry.workers:
-        ping = answering.get(worker.worker)
-        found += [*_worker(worker, ping), *_setting(ping, f"{settings.ack_wait_s:g}")]
+        found += _worker(worker, answering.get(worker.worker))
         found += _quiet(worker, await held_tasks(bus, names, worker))
-    return found
+    return found + _settings(pings, f"{settings.ack_wait_s:g}")
 
 
 def _routers(registry: Registry) -> Finding:
@@ -74,14 +73,17 @@ def _worker(worker: WorkerRecord, ping: ServicePing | None) -> Sequence[Finding]
     return found
 
 
-def _setting(ping: ServicePing | None, here: str) -> list[Finding]:
-    """Whether a service counts with the same time as we do."""
-    there = ping.metadata.get("ack_wait_s", here) if ping else here
-    if ping is None or there == here:
-        return []
-    told = f"{ping.id} has MESH_ACK_WAIT_S={there}, here it is {here}"
+def _settings(pings: Sequence[ServicePing], here: str) -> list[Finding]:
+    """Whether every service counts with the same time as we do."""
+    others: dict[str, list[str]] = {}
+    for ping in pings:
+        if (there := ping.metadata.get("ack_wait_s", here)) != here:
+            others.setdefault(there, []).append(ping.id)
     cure = "it must be the same everywhere, or tasks of living workers are given to others: set it and restart"
-    return [Finding("settings", "problem", told, cure)]
+    return [
+        Finding("settings", "problem", f"{', '.join(sorted(ids))}: MESH_ACK_WAIT_S={there}; here it is {here}", cure)
+        for there, ids in sorted(others.items())
+    ]
 
 
 def _quiet(worker: WorkerRecord, tasks: list[HeldTask]) -> list[Finding]:

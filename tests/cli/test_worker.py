@@ -51,6 +51,9 @@ async def test_a_worker_is_drained_and_its_tasks_finish_elsewhere(start: Start, 
     again = start("worker", "drain", name, "--server", url)
     assert again.code() == 2
     assert f"no worker '{name}' is there" in again.err
+    none = start("worker", "ls", "--service", "tool-runner", "--server", url)
+    assert (none.code(), none.out) == (0, "")
+    assert "no worker of service 'tool-runner' is there; there are: executor, router" in none.err
     (other,) = [worker["worker"] for worker in listed(start, url, "--service", "executor")]
     assert other in again.err
 

@@ -1,4 +1,7 @@
-"""One app in two versions that are served side by side; the new one has an agent and a tool more."""
+"""One app in two versions that are served side by side; the new one has an agent and a tool more.
+
+A process that is told to leave is gone after `LEFT_S` at the latest, whether it has handed back what it held or not.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,15 @@ from typing import Any
 
 from mesh import Context, Mesh
 
+LEFT_S = 4.0
+
 
 def _app(version: str) -> Mesh:
     app = Mesh("deploy", version=version)
 
     @app.tool(idempotent=True)
     async def price(sku: str) -> int:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(LEFT_S)
         return len(sku)
 
     @app.tool
@@ -26,8 +31,12 @@ def _app(version: str) -> Mesh:
         total = 0
         for number in range(count):
             total += await ctx.step("add", lambda number=number: number)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(LEFT_S / count)
         return {"total": total, "price": await ctx.tool(price, "otters"), "receipt": await ctx.tool(charge, total)}
+
+    @app.agent
+    async def recall(ctx: Context, text: str) -> int:
+        return len(await ctx.history())
 
     return app
 

@@ -14,7 +14,7 @@ from mesh import Mesh
 from mesh.agents.context import Context
 from mesh.bus import Bus
 from mesh.doctor import Finding, disk, examine
-from mesh.doctor.server import Server, compare
+from mesh.doctor.server import Server, compare, judge
 from mesh.server import EmbeddedServer, read_server_json
 from mesh.settings import Settings
 from mesh.testing import LocalMesh, eventually
@@ -125,9 +125,10 @@ async def test_the_doctor_leaves_the_setting_of_a_consumer_and_names_both_values
     }  # fmt: skip
     for one in differing.values():
         assert (one.state, "ack_wait is 3 s, MESH_ACK_WAIT_S here says 5 s" in one.message) == ("problem", True)
-        assert "must be the same everywhere" in one.cure
-    services = [one.message for one in found if one.what == "settings"]
-    assert sum("has MESH_ACK_WAIT_S=3, here it is 5" in one for one in services) == 3
+        assert "the same everywhere" in one.cure
+    [services] = [one.message for one in found if one.what == "settings"]
+    assert services.endswith(": MESH_ACK_WAIT_S=3; here it is 5")
+    assert all(service in services for service in ("router-", "executor-", "tool-runner-"))
     assert problems(await look(mesh)) == []
 
 
@@ -233,6 +234,24 @@ async def test_a_server_that_is_nearly_full_is_a_problem(mesh: LocalMesh) -> Non
     assert (await disk.look(mesh.bus, [empty], here=False)).state == "ok"
     found = await disk.look(mesh.bus, [empty, full], here=False)
     assert (found.state, "server n2" in found.message) == ("problem", True)
+
+
+@pytest.mark.parametrize(
+    ("said", "message", "cure"),
+    [
+        ({"version": "2.11.9"}, "is too old", "2.12 or newer"),
+        ({"jetstream": False}, "has no JetStream", "-js"),
+        ({"led": False}, "has no leader", "must be at work"),
+        ({}, "JetStream is on", ""),
+    ],
+    ids=["old", "without JetStream", "without a leader", "good"],
+)
+def test_a_server_that_can_hold_no_mesh_is_a_problem(said: dict[str, Any], message: str, cure: str) -> None:
+    found = judge({"version": "2.12.0", "jetstream": True, "led": True} | said, "nats://ann:secret@there:4222")
+    assert found.state == ("problem" if said else "ok")
+    assert message in found.message
+    assert cure in found.cure
+    assert "nats://there:4222" in found.message
 
 
 @pytest.mark.parametrize(
