@@ -209,10 +209,11 @@ class ContextsAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class DeleteAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one store did: how many logs it purged, or why none."""
+    """What one store did: how many logs it purged, or why none; `state` is `started` when it begins."""
 
     v: int
     store: str
+    state: str = DONE
     tasks: int = 0
     error: Error | None = None
 

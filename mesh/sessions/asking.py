@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -40,6 +40,9 @@ from schemas.session import (
 # An answer that waits for the view takes as long as it may, and some time on its way.
 MARGIN_S: Final = 2.0
 FIRST_WORD_S: Final = 2.0
+# So many logs are purged in that time that nobody waits for more.
+DELETE_S: Final = 600.0
+W = TypeVar("W", DeleteAnswer, RebuildAnswer)
 A = TypeVar("A", GetAnswer, TasksAnswer, HistoryAnswer, ContextsAnswer)
 
 
@@ -88,54 +91,53 @@ class SessionStore:
         """One page of conversations."""
         return await self._ask("contexts", request, ContextsAnswer, request.wait_s)
 
-    async def delete(self, request: DeleteRequest) -> int:
+    async def delete(self, request: DeleteRequest, timeout_s: float = DELETE_S) -> int:
         """Deletes a conversation; how many logs that were.
 
         One store is enough: what it purges is told in the stream, and every other one forgets when it comes by there.
 
-        Raises: InvalidInput if something still needs them, ViewBehind, BusUnavailable if no store answers.
+        Raises: InvalidInput if something still needs them, ViewBehind, BusUnavailable if no store begins, or one that
+        began is not heard of again in time.
         """
-        said: asyncio.Queue[bytes] = asyncio.Queue()
-        reply, found = self._bus.new_inbox(), list[DeleteAnswer]()
-        async with aclosing(await self._bus.subscribe(reply, lambda message: said.put_nowait(message.data))):
-            await self._bus.send(self._names.session("delete"), _encoded(request), reply=reply)
-            wait_s = request.wait_s + MARGIN_S
-            with suppress(TimeoutError):
-                while True:
-                    async with asyncio.timeout(wait_s):
-                        found.append(msgspec.json.decode(await said.get(), type=DeleteAnswer))
-                    wait_s = FIRST_WORD_S
-        if not found:
+        ended = [one async for one in self._order("delete", request, DeleteAnswer, timeout_s) if _has_ended(one)]
+        if not ended:
             raise BusUnavailable("no session store answers", hint="start one with `mesh service session-store`")
-        deleted = max(answer.tasks for answer in found)
-        for answer in found:
-            if answer.error is not None and not deleted:
-                raise _raised(answer.error)
-        return deleted
+        errors = [one.error for one in ended if one.error is not None]
+        if len(errors) == len(ended):
+            raise _raised(errors[0])
+        return max(one.tasks for one in ended)
 
-    async def rebuild(self, timeout_s: float) -> AsyncGenerator[RebuildAnswer]:
+    def rebuild(self, timeout_s: float) -> AsyncGenerator[RebuildAnswer]:
         """What the stores say while each builds its view anew; ends when all that began have ended.
 
-        Raises: BusUnavailable if none begins, or one that began is not heard of again in time.
+        Raises: BusUnavailable if one that began is not heard of again in time.
         """
+        return self._order("rebuild", RebuildRequest(v=VERSION), RebuildAnswer, timeout_s)
+
+    async def _order(self, order: str, request: Struct, answer: type[W], timeout_s: float) -> AsyncGenerator[W]:
+        """What each store says that carries an order out: first that it begins, last how it ended."""
         said: asyncio.Queue[bytes] = asyncio.Queue()
         reply = self._bus.new_inbox()
         begun: set[str] = set()
         loop = asyncio.get_running_loop()
         first, give_up = loop.time() + FIRST_WORD_S, loop.time() + timeout_s
         async with aclosing(await self._bus.subscribe(reply, lambda message: said.put_nowait(message.data))):
-            await self._bus.send(self._names.session("rebuild"), _encoded(RebuildRequest(v=VERSION)), reply=reply)
+            await self._bus.send(self._names.session(order), _encoded(request), reply=reply)
             while begun or loop.time() < first:
                 try:
                     async with asyncio.timeout_at(give_up if begun else first):
-                        answer = msgspec.json.decode(await said.get(), type=RebuildAnswer)
+                        word = msgspec.json.decode(await said.get(), type=answer)
                 except TimeoutError:
                     break
-                begun.add(answer.store) if answer.state == session.STARTED else begun.discard(answer.store)
-                first = loop.time() if answer.state != session.STARTED and not begun else first
-                yield answer
+                begun.discard(word.store) if _has_ended(word) else begun.add(word.store)
+                if word.state == session.DONE and not begun:
+                    # Of one that failed at once the others may not have been heard yet.
+                    first = loop.time()
+                yield word
         if begun:
-            raise BusUnavailable(f"not heard of in time: {', '.join(sorted(begun))}")
+            raise BusUnavailable(
+                f"not heard of in time: {', '.join(sorted(begun))}", hint="their logs say how far it is"
+            )
 
     async def _ask(self, question: str, request: Struct, answer: type[A], wait_s: float) -> A:
         subject = self._names.session(question)
@@ -170,6 +172,10 @@ def since_text(since: datetime | float | str | None) -> str | None:
         return rfc3339(since)
     except (ValueError, OverflowError, OSError) as error:
         raise InvalidInput(f"{since!r} is no time", hint="2026-01-02T03:04:05Z") from error
+
+
+def _has_ended(word: DeleteAnswer | RebuildAnswer) -> bool:
+    return word.state != session.STARTED
 
 
 def _encoded(request: Struct) -> bytes:

@@ -62,13 +62,14 @@ class Orders:
             return None
         deleted, failed = 0, refused
         if refused is None:
+            await self._tell(message, DeleteAnswer(v=VERSION, store=self._shown, state=session.STARTED))
             try:
                 deleted = await self._deleted(msgspec.json.decode(message.data, type=DeleteRequest))
             except (*UNREADABLE, MeshError) as error:
                 failed = as_mesh_error(error)
-        told = failed.to_error() if failed is not None else None
-        answer = DeleteAnswer(v=VERSION, store=self._shown, tasks=deleted, error=told)
-        await self._bus.send(message.reply, msgspec.json.encode(answer))
+        state, told = (session.FAILED, failed.to_error()) if failed is not None else (session.DONE, None)
+        answer = DeleteAnswer(v=VERSION, store=self._shown, state=state, tasks=deleted, error=told)
+        await self._tell(message, answer)
         return failed
 
     async def _deleted(self, request: DeleteRequest) -> int:
@@ -85,7 +86,9 @@ class Orders:
         return len(found.tasks)
 
     async def _say(self, message: LiveMessage, state: str, **more: Any) -> None:
-        answer = RebuildAnswer(v=VERSION, store=self._shown, state=state, **more)
+        await self._tell(message, RebuildAnswer(v=VERSION, store=self._shown, state=state, **more))
+
+    async def _tell(self, message: LiveMessage, answer: RebuildAnswer | DeleteAnswer) -> None:
         await self._bus.send(message.reply, msgspec.json.encode(answer))
 
 
