@@ -118,12 +118,16 @@ def definitions(names: Subjects, *, ack_wait_s: float = 3.0, replicas: int = 1) 
 
 
 def _streams(names: Subjects, replicas: int) -> tuple[Stream, ...]:
+    """Where an operator bounds one, it refuses what is new: to drop the oldest would lose tasks without a word.
+
+    The broker does not let a stream with schedules do so (2.15.1); the doctor says it if that one is bounded.
+    """
     p = names.prefix
     work = tuple(f"{p}.{kind}.>" for kind in ("submit", "signal", "ended", "later", "fired"))
     derived = tuple(f"{p}.{kind}.>" for kind in ("run", "call"))
     return (
         Stream(name=names.work, subjects=work, retention=Retention.WORK_QUEUE, schedules=True, replicas=replicas),
-        Stream(name=names.runs, subjects=derived, retention=Retention.WORK_QUEUE, replicas=replicas),
+        Stream(name=names.runs, subjects=derived, retention=Retention.WORK_QUEUE, discard_new=True, replicas=replicas),
         Stream(
             name=names.tasks,
             subjects=(f"{p}.task.>", f"{p}.context.>", f"{p}.purged"),
@@ -143,7 +147,7 @@ def _streams(names: Subjects, replicas: int) -> tuple[Stream, ...]:
             max_bytes=128 * 1024 * 1024,
             replicas=replicas,
         ),
-        Stream(name=names.dead_letters, subjects=(f"{p}.dead.>",), replicas=replicas),
+        Stream(name=names.dead_letters, subjects=(f"{p}.dead.>",), discard_new=True, replicas=replicas),
     )
 
 

@@ -81,6 +81,10 @@ def _replicas(name: str, state: StreamState) -> list[Finding]:
 def _room(name: str, state: StreamState, names: Subjects) -> list[Finding]:
     if name == names.deltas:  # a cache, which may be full
         return []
+    if name == names.work and state.max_bytes > 0:
+        told = f"{name} has a limit of {state.max_bytes} bytes, at which it drops the oldest submits and signals"
+        cure = f"nats stream edit {name} --max-bytes=-1; bound the account or the server instead, which refuse new ones"
+        return [Finding("streams", "problem", told, cure)]
     found = []
     if 0 < state.max_bytes * FULL < state.bytes:
         share = f"{state.bytes / state.max_bytes:.0%}"

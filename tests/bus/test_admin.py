@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mesh.bus.definitions import covers
-from mesh.errors import MeshError, StreamMismatch
+from mesh.errors import MeshError, StorageFull, StreamMismatch
 from mesh.streams import Bucket, Definitions, Retention, Storage, Stream, run_consumer
 from mesh.subjects import Subjects
 from tests.bus.broker import Broker, Connect
@@ -84,6 +84,23 @@ async def test_a_republish_to_elsewhere_is_refused(shared_broker: Broker, connec
     await bus.ensure(only(replace(ours, republish=(f"{p}.task.>", f"{p}.other.>"))))
     with pytest.raises(StreamMismatch, match="republish"):
         await bus.ensure(only(ours))
+
+
+async def test_a_stream_that_an_operator_bounds_refuses_what_is_new_and_drops_nothing(
+    shared_broker: Broker, connect: Connect, names: Subjects, needed: Definitions
+) -> None:
+    bus = await connect(shared_broker)
+    dropping = (names.deltas, names.work)  # a cache, and one that cannot refuse because it has schedules
+    kept = [replace(one, max_bytes=4_000) for one in needed.streams if one.name not in dropping]
+    await bus.ensure(only(*kept))
+    for stream in kept:
+        subject = stream.subjects[0].replace(">", "t")
+        first = await bus.publish(subject, b"x" * 1_000)
+        for _ in range(2):
+            await bus.publish(subject, b"x" * 1_000)
+        with pytest.raises(StorageFull):
+            await bus.publish(subject, b"x" * 1_000)
+        assert await bus.get(stream.name, first) is not None
 
 
 async def test_a_consumer_takes_a_new_time_to_answer(

@@ -223,6 +223,14 @@ async def test_a_full_stream_is_a_problem(mesh: LocalMesh) -> None:
     assert any("full; it refuses appends at 100%" in one for one in problems(await look(mesh)))
 
 
+async def test_a_bounded_work_queue_is_a_problem_because_it_drops(mesh: LocalMesh) -> None:
+    config = (await ask(mesh.bus, f"STREAM.INFO.{mesh.names.work}"))["config"]
+    await ask(mesh.bus, f"STREAM.UPDATE.{mesh.names.work}", config | {"max_bytes": 1_000_000})
+    [found] = [one for one in await look(mesh) if one.state == "problem"]
+    assert "drops the oldest submits" in found.message
+    assert "--max-bytes=-1" in found.cure
+
+
 async def ask(bus: Bus, call: str, body: object = None) -> dict[str, Any]:
     answer = await bus.request(f"$JS.API.{call}", msgspec.json.encode(body) if body else b"", timeout_s=5)
     return msgspec.json.decode(answer.data, type=dict[str, Any])
