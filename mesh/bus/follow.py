@@ -19,7 +19,11 @@ from mesh.errors import MeshError
 from schemas.instant import rfc3339
 
 _log = logging.getLogger(__name__)
-_SLOTS = 2_000
+# The broker cuts a connection off that is 64 MiB behind. As many are asked for as come to half of that if the next ones
+# are as large as the last ones, and few while nothing is known of them: each may have 768 KiB.
+_AHEAD_BYTES = 32 * 1024 * 1024
+_FEWEST = 40
+_MOST = 2_000
 _BATCH = 1_000
 _RETRY_S = 0.2
 _LOOK_S = 1.0
@@ -163,7 +167,9 @@ class Follow:
 
     def _take_over(self) -> Followed:
         batch = [self._messages.popleft() for _ in range(min(len(self._messages), _BATCH))]
-        if self._puller is not None:
+        if self._puller is not None and batch:
+            largest = max(len(one.data) for one in batch)
+            self._puller.slots = min(max(_AHEAD_BYTES // (largest + 1), _FEWEST), _MOST)
             for _ in batch:
                 self._puller.release()
         upto = batch[-1].seq if self._messages else self._covered
@@ -198,7 +204,7 @@ class Follow:
         self._consumer, self._received, self._stale = made.name, 0, False
         self._pending = made.num_pending
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{made.name}"
-        slots = _SLOTS + len(self._messages)
+        slots = _FEWEST + len(self._messages)
         self._puller = Puller(self._link, self._verbs, subject, self._take, slots=slots, on_gone=self._lose)
         self._puller.in_flight = len(self._messages)
         try:

@@ -29,7 +29,7 @@ class Puller:
 
     A slot is taken by each delivery and stays taken until `release`. What has been asked for and what is in the slots
     never exceeds the slots; a request that is lost with its connection, its consumer or its heartbeats gives its
-    slots back.
+    slots back. There may be more or fewer of them at any time; what was asked for still comes.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Puller:
         self._verbs = verbs
         self._subject = subject
         self._handler = handler
-        self._slots = slots
+        self.slots = slots
         self._heartbeat_s = heartbeat_s
         self._on_gone = on_gone
         self._on_idle = on_idle
@@ -135,8 +135,8 @@ class Puller:
         """How many to ask for now: in halves of the slots, so that a request is worth its price."""
         if self._paused or self._closing:
             return 0
-        free = self._slots - self.in_flight - self._outstanding
-        if free <= 0 or (free * 2 < self._slots and self._outstanding):
+        free = self.slots - self.in_flight - self._outstanding
+        if free <= 0 or (free * 2 < self.slots and self._outstanding):
             return 0
         return free
 

@@ -1,7 +1,7 @@
 """A pass over a stream by one short-lived consumer, deleted afterwards.
 
 It costs two requests more than a direct get and a quarter of the time per message: no headers are sent. Messages come
-in paced batches, so that neither side holds more than one batch.
+in paced batches, so that neither side holds more than two.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from mesh.bus.api import Api
 from mesh.bus.connection import Link, Msg
 from mesh.errors import BusUnavailable
 
-# The broker cuts a connection off that is 64 MiB behind, and a commit may have 768 KiB. A limit in bytes would not do:
-# a request that it fills to the byte is never answered, and messages of a consumer of newest ones are lost (2.15.1).
-_BATCH = 64
+# Two of these are on their way, and the broker cuts a connection off that is 64 MiB behind; a message may have 1 MiB. A
+# limit in bytes would not do: a request that it fills to the byte is never answered, and messages of a consumer of
+# newest ones are lost (2.15.1).
+_BATCH = 30
 _IDLE_S = 10.0
 _SECOND_NS = 1_000_000_000
 
@@ -83,14 +84,16 @@ class Scan:
             if not left:
                 return
             async with _Puller(self._link, stream, created.name, self._next_inbox()) as puller:
-                while left > 0:
-                    batch = await puller.take(min(left, _BATCH))
-                    if not batch:
-                        # Fewer than promised: they were removed meanwhile.
-                        return
-                    left -= len(batch)
+                await puller.ask(wanted := min(left, _BATCH))
+                while wanted:
+                    left -= wanted
+                    # While these are used the next ones are on their way.
+                    await puller.ask(ahead := min(left, _BATCH))
+                    batch = await puller.take(wanted)
                     for one in batch:
                         yield one
+                    # Where fewer came than were promised, they were removed meanwhile.
+                    wanted = ahead if len(batch) == wanted else 0
         finally:
             await self._api.drop_consumer(stream, created.name)
 
@@ -106,9 +109,11 @@ class _Puller:
         self._link = link
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._inbox = inbox
-        self._batch: list[Scanned] = []
+        self._arrived: list[Scanned] = []
         self._wanted = 0
-        self._done: asyncio.Future[None] | None = None
+        self._is_over = False
+        self._failure = ""
+        self._changed = asyncio.Event()
 
     async def __aenter__(self) -> _Puller:
         self._inlet = await self._link.subscribe(self._inbox, self._take, on_gap=self._gap)
@@ -117,39 +122,43 @@ class _Puller:
     async def __aexit__(self, *_: object) -> None:
         await self._link.unsubscribe(self._inlet)
 
+    async def ask(self, count: int) -> None:
+        """Have so many more sent."""
+        if count:
+            body = msgspec.json.encode({"batch": count, "no_wait": True})
+            await self._link.publish(self._subject, body, reply=self._inbox)
+
     async def take(self, count: int) -> list[Scanned]:
-        """The next `count` messages, or fewer at the end."""
-        self._batch, self._wanted = [], count
-        self._done = asyncio.get_running_loop().create_future()
-        body = msgspec.json.encode({"batch": count, "no_wait": True})
-        await self._link.publish(self._subject, body, reply=self._inbox)
+        """The next `count` messages, which have been asked for, or fewer at the end."""
+        self._wanted = count
         try:
             async with asyncio.timeout(self._link.timeout_s):
-                await self._done
+                while len(self._arrived) < count and not self._is_over:
+                    self._changed.clear()
+                    await self._changed.wait()
         except TimeoutError as error:
             raise BusUnavailable(f"{self._subject} stopped in the middle") from error
-        return self._batch
+        if self._failure:
+            raise BusUnavailable(self._failure)
+        batch, self._arrived = self._arrived[:count], self._arrived[count:]
+        return batch
 
     def _take(self, message: Msg) -> None:
         if not message.reply:
-            self._end(None if (message.headers or {}).get("Status") in ("404", "408") else "the consumer is gone")
+            self._end("" if (message.headers or {}).get("Status") in ("404", "408") else "the consumer is gone")
             return
         tokens = message.reply.split(".")
         start = _first_number(tokens)
-        self._batch.append(Scanned(int(tokens[start + 1]), int(tokens[start + 3]), message))
-        if len(self._batch) == self._wanted:
-            self._end(None)
+        self._arrived.append(Scanned(int(tokens[start + 1]), int(tokens[start + 3]), message))
+        if len(self._arrived) >= self._wanted:
+            self._changed.set()
 
     def _gap(self) -> None:
         self._end("the connection broke in the middle of a read")
 
-    def _end(self, failure: str | None) -> None:
-        if self._done is None or self._done.done():
-            return
-        if failure is None:
-            self._done.set_result(None)
-        else:
-            self._done.set_exception(BusUnavailable(failure))
+    def _end(self, failure: str) -> None:
+        self._is_over, self._failure = True, self._failure or failure
+        self._changed.set()
 
 
 def _ephemeral(stream: str, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -165,3 +165,25 @@ async def test_a_stream_that_is_shorter_than_what_was_read_is_told(
     follow = await bus.follow(stream, after=100)
     assert (await follow.next()).upto == 3
     await follow.aclose()
+
+
+async def test_no_more_is_asked_for_than_the_broker_sends_ahead_however_large_the_messages_are(
+    shared_broker: Broker, connect: Connect, names: Subjects
+) -> None:
+    bus = await connect(shared_broker)
+    stream = await with_stream(bus, names)
+    for _ in range(90):
+        await bus.publish(names.task("large"), bytes(500_000))
+    await write(bus, names, 91, 2_000)
+    lost: list[str] = []
+    bus.on_reconnect(lambda: lost.append("a connection"))
+    follow = await bus.follow(stream, after=0)
+    most = 0
+    while (came := await follow.next()).upto < 2_000:
+        await bus.last_sequence(stream)  # while more could come
+        most = max(most, follow._puller.in_flight if follow._puller else 0)
+        if came.upto < 90:
+            assert most * 500_000 <= 64 * 1024 * 1024
+    assert most > 100
+    assert not lost
+    await follow.aclose()
