@@ -109,7 +109,7 @@ def decode(body: bytes) -> Commit:
     """Reads a commit of any version; raises `msgspec.DecodeError`, whatever the bytes."""
     try:
         w = _commit.decode(body)
-    except UNREADABLE as error:
+    except (RecursionError, UnicodeDecodeError) as error:
         raise msgspec.DecodeError(f"the commit cannot be read: {error}") from error
     if not w.events:
         raise msgspec.DecodeError("the commit holds no event")
