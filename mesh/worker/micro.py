@@ -31,7 +31,6 @@ GOOD_FOR_S: Final = 1.0
 # Well below the time that those who ask wait for all answers.
 ANSWER_S: Final = 0.3
 NOT_TOLD: Final = ConsumerState(-1, -1, -1)
-_NS: Final = 1_000_000_000
 log = structlog.get_logger("mesh.worker")
 
 
@@ -164,14 +163,8 @@ def _as_info(stats: EndpointStats) -> EndpointInfo:
 
 def _stats(worker: Worker, state: ConsumerState) -> EndpointStats:
     consumer, tally = worker.consumer, worker.tally
-    return EndpointStats(
-        name=consumer.name, subject=consumer.filters[0], queue_group=consumer.name,
-        num_requests=tally.handled, num_errors=tally.failed, last_error=tally.last_error,
-        processing_time=int(tally.busy_s * _NS),
-        average_processing_time=int(tally.busy_s * _NS / tally.handled) if tally.handled else 0,
-        data=QueueState(
-            in_flight=len(worker.held), slots=worker.slots, pending=state.pending,
-            unacknowledged=state.unacknowledged, redelivered=state.redelivered, last_progress=rfc3339(tally.last_at),
-            oldest_s=round(worker.oldest_s(), 3),
-        ),
+    queue = QueueState(
+        in_flight=len(worker.held), slots=worker.slots, pending=state.pending, unacknowledged=state.unacknowledged,
+        redelivered=state.redelivered, last_progress=rfc3339(tally.last_at), oldest_s=round(worker.oldest_s(), 3),
     )  # fmt: skip
+    return tally.stats(consumer.name, consumer.filters[0], consumer.name, queue)
