@@ -21,11 +21,11 @@ LAST_STRANGE_S: Final = 2.0
 
 
 def strange_delay_s(delivered: int) -> float:
-    """How long a delivery stays in the queue that only another version of its app can take.
+    """How long a delivery stays in the queue that only another version of its app can take, by how often it has come.
 
     A worker of that version is perhaps idle, perhaps still to be started.
     """
-    return min(FIRST_STRANGE_S * 2.0 ** min(delivered, 10), LAST_STRANGE_S)
+    return min(FIRST_STRANGE_S * 2.0 ** min(delivered - 1, 10), LAST_STRANGE_S)
 
 
 class Registry(Struct, frozen=True):
