@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from mesh.bus import Bus
+from mesh.bus import Bus, without_secrets
 from mesh.errors import BusUnavailable, NotAMesh
 from mesh.subjects import Subjects
 
@@ -20,7 +19,7 @@ async def require_mesh(bus: Bus, names: Subjects) -> None:
         found = await bus.has_mesh(names)
     if not found:
         raise NotAMesh(
-            f"the NATS server at {without_password(bus.url)} holds no mesh '{names.prefix}'",
+            f"the NATS server at {without_secrets(bus.url)} holds no mesh '{names.prefix}'",
             hint="start one there with `mesh service router --server URL`, or a local one with `mesh dev`",
         )
 
@@ -36,11 +35,6 @@ async def jetstream_expected(bus: Bus) -> AsyncIterator[None]:
     except BusUnavailable as error:
         if bus.connected and not (await bus.server_info())["jetstream"]:
             raise NotAMesh(
-                f"the NATS server at {without_password(bus.url)} has no JetStream", hint="start it with -js"
+                f"the NATS server at {without_secrets(bus.url)} has no JetStream", hint="start it with -js"
             ) from error
         raise
-
-
-def without_password(url: str) -> str:
-    """A URL as it may be shown."""
-    return re.sub(r"//[^@/,]*@", "//", url)

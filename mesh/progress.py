@@ -17,6 +17,7 @@ from mesh.bus import Bus
 from mesh.errors import MeshError
 from mesh.subjects import Subjects
 from schemas.agent import WorkerRecord
+from schemas.envelope import UNREADABLE
 from schemas.ids import is_task_id
 from schemas.instant import unix
 
@@ -59,7 +60,7 @@ async def _task(bus: Bus, names: Subjects, seq: int) -> str:
     message = await bus.get(names.runs, seq)
     try:
         task = msgspec.json.decode(message.data, type=_Command).task if message else ""
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return ""
     return task if is_task_id(task) else ""
 

@@ -23,6 +23,7 @@ from mesh.log.reading import read_log
 from mesh.registry import FreshRegistry
 from mesh.subjects import Subjects
 from schemas.command import DeadLetter, Refusal, Submit, parse_submit
+from schemas.envelope import UNREADABLE
 from schemas.error import INVALID_INPUT, Error
 from schemas.ids import is_name, ulid
 from schemas.instant import unix
@@ -227,7 +228,7 @@ def _check_whole(letter: Letter) -> None:
 def _letter(message: StoredMessage) -> Letter:
     try:
         letter = _decode(message.data)
-    except dead_letters.UNREADABLE as error:
+    except UNREADABLE as error:
         unreadable = Error(code=INVALID_INPUT, message=f"this dead letter cannot be read: {error}")
         letter = DeadLetter(v=0, task=dead_letters.NO_TASK, error=unreadable, subject="", at=message.at)
     kind = message.subject.split(".")[2]

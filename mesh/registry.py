@@ -12,6 +12,7 @@ from msgspec import Struct
 from mesh.bus import Bus
 from mesh.subjects import Subjects
 from schemas.agent import AppRecord, WorkerRecord
+from schemas.envelope import UNREADABLE
 
 T = TypeVar("T")
 FRESH_S: Final = 1.0
@@ -20,11 +21,11 @@ LAST_STRANGE_S: Final = 2.0
 
 
 def strange_delay_s(delivered: int) -> float:
-    """How long a delivery stays in the queue that only another version of its app can take.
+    """How long a delivery stays in the queue that only another version of its app can take, by how often it has come.
 
     A worker of that version is perhaps idle, perhaps still to be started.
     """
-    return min(FIRST_STRANGE_S * 2.0 ** min(delivered, 10), LAST_STRANGE_S)
+    return min(FIRST_STRANGE_S * 2.0 ** min(delivered - 1, 10), LAST_STRANGE_S)
 
 
 class Registry(Struct, frozen=True):
@@ -95,6 +96,6 @@ async def _all(bus: Bus, bucket: str, kind: type[T]) -> tuple[T, ...]:
         try:
             if body is not None:
                 found.append(msgspec.json.decode(body, type=kind))
-        except msgspec.DecodeError:
+        except UNREADABLE:
             continue
     return tuple(found)

@@ -16,6 +16,8 @@ from schemas import step, task
 
 VERSION: Final = 1
 MAX_COMMIT_BYTES: Final = 768 * 1024
+# What decoding raises for bytes that are no such message: text that is not UTF-8 is no DecodeError, nor is depth.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 EVENTS: Final[dict[str, type[Struct]]] = {**task.EVENTS, **step.EVENTS}
 TYPE_OF: Final[dict[type[Struct], str]] = {cls: name for name, cls in EVENTS.items()}
@@ -122,6 +124,6 @@ def _decode_event(wire: _WireEvent) -> Event:
     if decoder is not None:
         try:
             return Event(wire.type, decoder.decode(wire.data))
-        except (msgspec.ValidationError, RecursionError, UnicodeDecodeError):
+        except UNREADABLE:
             pass  # a later version's form of a known type: as good as unknown
     return Event(wire.type, msgspec.Raw(bytes(wire.data)))

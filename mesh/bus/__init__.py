@@ -1,6 +1,7 @@
 """The bus: the only package that knows the NATS client."""
 
 from mesh.bus.bus import Bus
+from mesh.bus.connection import without_secrets
 from mesh.bus.delivery import Delivery
 from mesh.bus.follow import Follow, Followed
 from mesh.bus.messages import (
@@ -35,4 +36,5 @@ __all__ = [
     "StreamState",
     "Subscription",
     "parse_ack",
+    "without_secrets",
 ]

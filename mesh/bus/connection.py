@@ -41,8 +41,8 @@ def inbox_prefix(name: str) -> str:
 
 
 def without_secrets(url: str) -> str:
-    """A server's URL as it may be shown."""
-    return ",".join(part.rpartition("@")[2] if "@" in part else part for part in url.split(","))
+    """The URL of one server or of several as it may be shown."""
+    return ",".join(re.sub(r"^([a-z+]+://)?.*@", r"\1", part) for part in url.split(","))
 
 
 class Link:

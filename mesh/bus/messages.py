@@ -75,8 +75,13 @@ class Difference(Struct, frozen=True):
     wanted: str = ""
     fixable: bool = True
 
+    @property
+    def missing(self) -> bool:
+        """Whether there is nothing to compare."""
+        return not self.field
+
     def __str__(self) -> str:
-        if not self.field:
+        if self.missing:
             return f"{self.what} is missing"
         return f"{self.what}: {self.field} is {self.there}, the mesh needs {self.wanted}"
 

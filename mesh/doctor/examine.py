@@ -45,11 +45,11 @@ async def examine(
         )  # fmt: skip
         return
     yield await server.clock(bus, names)
-    incomplete = False
-    async for found in streams.look(bus, names, wanted):
-        incomplete = incomplete or (found.message.endswith("is missing") and names.deltas not in found.message)
+    differing = await bus.inspect(wanted)
+    async for found in streams.look(bus, names, wanted, differing):
         yield found
-    if not incomplete:
+    # Nothing else can be asked of a mesh with holes; deltas are a cache.
+    if not any(one.missing and one.what != f"stream {names.deltas}" for one in differing):
         async for found in _services(bus, names, settings):
             yield found
 

@@ -8,10 +8,9 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from mesh.bus import Bus
+from mesh.bus import Bus, without_secrets
 from mesh.census import census
 from mesh.doctor.finding import Finding
-from mesh.probe import without_password
 from mesh.subjects import Subjects
 
 MIN_VERSION: Final = (2, 12)
@@ -71,7 +70,7 @@ async def look(bus: Bus) -> Finding:
 def judge(info: Mapping[str, Any], url: str) -> Finding:
     """The same, from what a server says of itself."""
     version = str(info["version"])
-    shown = f"nats-server {version} at {without_password(url)}"
+    shown = f"nats-server {version} at {without_secrets(url)}"
     if tuple(map(int, version.split(".")[:2])) < MIN_VERSION:
         needed = ".".join(map(str, MIN_VERSION))
         return Finding("server", "problem", f"{shown} is too old", f"run nats-server {needed} or newer")

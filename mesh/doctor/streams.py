@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from mesh.bus import Bus, Difference, StreamState
@@ -17,9 +17,10 @@ AWAY_S: Final = 5.0
 MANY_LOGS: Final = 2_000_000
 
 
-async def look(bus: Bus, names: Subjects, wanted: Definitions) -> AsyncIterator[Finding]:
+async def look(
+    bus: Bus, names: Subjects, wanted: Definitions, differing: Sequence[Difference]
+) -> AsyncIterator[Finding]:
     """What differs from the definitions, then what is wrong with what is there."""
-    differing = await bus.inspect(wanted)
     for one in differing:
         yield _differing("streams", one, "mesh doctor --apply creates it")
     standing = await bus.stream_states(wanted)
@@ -42,7 +43,7 @@ async def pools(bus: Bus, names: Subjects, settings: Settings, registry: Registr
 
 
 def _differing(what: str, one: Difference, to_create: str) -> Finding:
-    if not one.field:
+    if one.missing:
         return Finding(what, "problem", str(one), to_create)
     if one.field == "ack_wait":
         told = f"{one.what}: ack_wait is {one.there}, MESH_ACK_WAIT_S here says {one.wanted}"

@@ -25,6 +25,7 @@ from mesh.log.objects import MeshObjects
 from mesh.log.ops import Flow, T, drive
 from mesh.subjects import Subjects
 from schemas import envelope, worker
+from schemas.envelope import UNREADABLE
 from schemas.error import Error
 from schemas.instant import rfc3339
 from schemas.object import LARGE_BYTES
@@ -221,7 +222,7 @@ class Driver:
         def is_its_own(body: bytes) -> bool:
             try:
                 return _answer.decode(body).worker == op.worker
-            except dead_letters.UNREADABLE:
+            except UNREADABLE:
                 return False
 
         answer = await self.bus.request(

@@ -16,7 +16,7 @@ from mesh.errors import BusUnavailable, InvalidInput, MeshError, UnknownTask, Vi
 from mesh.subjects import Subjects
 from schemas import error as codes
 from schemas import session
-from schemas.envelope import VERSION
+from schemas.envelope import UNREADABLE, VERSION
 from schemas.error import Error
 from schemas.instant import rfc3339
 from schemas.session import (
@@ -144,7 +144,7 @@ class SessionStore:
         try:
             message = await self._bus.request(subject, _encoded(request), timeout_s=wait_s + MARGIN_S)
             found = msgspec.json.decode(message.data, type=answer)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise MeshError(f"the answer of the session store cannot be read: {error}") from error
         except BusUnavailable as error:
             raise BusUnavailable(

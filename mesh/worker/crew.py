@@ -17,12 +17,12 @@ from mesh.errors import MeshError
 from mesh.probe import jetstream_expected
 from mesh.service import ServiceConfig, worker_name
 from mesh.streams import definitions
+from mesh.worker.condition import Condition
 from mesh.worker.loop import Worker
 from mesh.worker.micro import Micro
 from mesh.worker.presence import BEAT_S, Presence, write
 from mesh.worker.pulse import Pulse
 from mesh.worker.questions import Questions
-from mesh.worker.told import Told
 from schemas.agent import WorkerRecord
 from schemas.envelope import VERSION
 
@@ -53,7 +53,7 @@ class Crew:
         *,
         member: Member,
         describe: Callable[[WorkerRecord], WorkerRecord] | None = None,
-        tell: Callable[[], Told] = Told,
+        tell: Callable[[], Condition] = Condition,
     ) -> None:
         self.name = worker_name(service)
         self.workers: Sequence[Worker] = ()

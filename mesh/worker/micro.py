@@ -20,9 +20,9 @@ from msgspec import Struct
 from mesh.bus import Bus, ConsumerState, LiveMessage
 from mesh.errors import MeshError
 from mesh.subjects import is_inbox
+from mesh.worker.condition import Condition
 from mesh.worker.health import Health, Queue, judge
 from mesh.worker.loop import Worker
-from mesh.worker.told import Told
 from schemas.agent import WorkerRecord
 from schemas.instant import rfc3339
 from schemas.service import EndpointInfo, EndpointStats, QueueState, ServiceInfo, ServicePing, ServiceStats
@@ -31,7 +31,6 @@ GOOD_FOR_S: Final = 1.0
 # Well below the time that those who ask wait for all answers.
 ANSWER_S: Final = 0.3
 NOT_TOLD: Final = ConsumerState(-1, -1, -1)
-_NS: Final = 1_000_000_000
 log = structlog.get_logger("mesh.worker")
 
 
@@ -44,7 +43,7 @@ class Micro:
         prefix: str,
         record: Callable[[], WorkerRecord],
         workers: Sequence[Worker],
-        tell: Callable[[], Told] = Told,
+        tell: Callable[[], Condition] = Condition,
         *,
         blocked: str = "",
     ) -> None:
@@ -82,22 +81,20 @@ class Micro:
     async def _answer(self, verb: str) -> ServicePing | ServiceInfo | ServiceStats | None:
         if verb not in ("PING", "INFO", "STATS"):
             return None
-        read, told = await self._look(), self._tell()
-        metadata = self._metadata(read, told)
+        read, condition = await self._look(), self._tell()
+        metadata = self._metadata(read, condition)
         if verb == "PING":
             return ServicePing(name=self._name, id=self._id, version=self._version, metadata=metadata)
         if verb == "INFO":
             return ServiceInfo(
                 name=self._name, id=self._id, version=self._version, metadata=metadata,
                 description=f"The {self._record().service} of a mesh of agents",
-                endpoints=(*(_info(worker) for worker in self._workers), *(_as_info(one) for one in told.endpoints)),
+                endpoints=(*map(_info, self._workers), *map(_as_info, condition.endpoints)),
             )  # fmt: skip
         started = min((worker.tally.started_at for worker in self._workers), default=self._began)
         return ServiceStats(
             name=self._name, id=self._id, version=self._version, metadata=metadata, started=rfc3339(started),
-            endpoints=(
-                *(_stats(worker, one.state) for worker, one in zip(self._workers, read, strict=True)), *told.endpoints
-            ),
+            endpoints=(*map(_stats, self._workers, (one.state for one in read)), *condition.endpoints),
         )  # fmt: skip
 
     async def _look(self) -> list[_Read]:
@@ -122,9 +119,9 @@ class Micro:
         now = time.monotonic()
         return _Read(NOT_TOLD, unread, now - self._unread_at.setdefault(consumer.name, now))
 
-    def _metadata(self, read: Sequence[_Read], told: Told) -> dict[str, str]:
-        record, health = self._record(), self._health(read, told.health)
-        metadata = told.metadata | {
+    def _metadata(self, read: Sequence[_Read], condition: Condition) -> dict[str, str]:
+        record, health = self._record(), self._health(read, condition.health)
+        metadata = condition.metadata | {
             "health": health.state, "reason": health.reason, "pool": record.pool, "app_version": record.app_version,
             "host": record.host, "pid": str(record.pid),
             "ack_wait_s": next((f"{worker.consumer.ack_wait_s:g}" for worker in self._workers), ""),
@@ -164,14 +161,8 @@ def _as_info(stats: EndpointStats) -> EndpointInfo:
 
 def _stats(worker: Worker, state: ConsumerState) -> EndpointStats:
     consumer, tally = worker.consumer, worker.tally
-    return EndpointStats(
-        name=consumer.name, subject=consumer.filters[0], queue_group=consumer.name,
-        num_requests=tally.handled, num_errors=tally.failed, last_error=tally.last_error,
-        processing_time=int(tally.busy_s * _NS),
-        average_processing_time=int(tally.busy_s * _NS / tally.handled) if tally.handled else 0,
-        data=QueueState(
-            in_flight=len(worker.held), slots=worker.slots, pending=state.pending,
-            unacknowledged=state.unacknowledged, redelivered=state.redelivered, last_progress=rfc3339(tally.last_at),
-            oldest_s=round(worker.oldest_s(), 3),
-        ),
+    queue = QueueState(
+        in_flight=len(worker.held), slots=worker.slots, pending=state.pending, unacknowledged=state.unacknowledged,
+        redelivered=state.redelivered, last_progress=rfc3339(tally.last_at), oldest_s=round(worker.oldest_s(), 3),
     )  # fmt: skip
+    return tally.stats(consumer.name, consumer.filters[0], consumer.name, queue)

@@ -152,10 +152,12 @@ class Execution:
     async def _call(self, agent: Agent, value: Any, journal: Journal) -> Verdict | None:
         """Calls the handler beside what it needs in the background, and says what came of it."""
         async with asyncio.TaskGroup() as group:
-            children: list[asyncio.Task[None]] = []
+            children: set[asyncio.Task[None]] = set()
 
             def spawn(work: Coroutine[Any, Any, None]) -> None:
-                children.append(group.create_task(work))
+                child = group.create_task(work)
+                children.add(child)
+                child.add_done_callback(children.discard)
 
             recorder = DurableRecorder(
                 self._owner, self._driver, self._lease, journal, spawn=spawn, carrier=self,
@@ -174,7 +176,7 @@ class Execution:
                 self.follower.pause()
                 handler.cancel()
                 recorder.close()
-                for child in children:
+                for child in tuple(children):
                     child.cancel()
         if self._owner.out:
             return Drop()

@@ -21,7 +21,7 @@ from schemas import command as commands
 from schemas import envelope
 from schemas import error as codes
 from schemas.command import Fired, Run
-from schemas.envelope import VERSION
+from schemas.envelope import UNREADABLE, VERSION
 from schemas.error import Error
 from schemas.ids import is_task_id
 from schemas.signal import Broadcast, Told
@@ -55,7 +55,7 @@ class Handlers:
         """One message on `mesh.run.<pool>`."""
         try:
             order = _run.decode(held.delivery.data)
-        except dead_letters.UNREADABLE as error:
+        except UNREADABLE as error:
             return await self._bury(held, f"this run command cannot be read: {error}")
         if not is_task_id(order.task):
             return await self._bury(held, "this run command names no task")
@@ -88,7 +88,7 @@ class Handlers:
         """One broadcast on `mesh.cancel.<root>`."""
         try:
             stop = _broadcast.decode(message.data)
-        except dead_letters.UNREADABLE:
+        except UNREADABLE:
             return
         for execution in list(self.running.values()):
             if execution.concerns(stop.task):
@@ -99,7 +99,7 @@ class Handlers:
         try:
             told = _told.decode(message.data)
             entry = Entry(told.seq, envelope.decode(told.commit))
-        except dead_letters.UNREADABLE:
+        except UNREADABLE:
             return
         execution = self.running.get(entry.commit.task)
         if execution is not None:

@@ -17,6 +17,7 @@ from mesh.worker import Held
 from schemas import command, signal
 from schemas import error as codes
 from schemas.command import Admission, Fired, Refusal, Submit, parse_submit
+from schemas.envelope import UNREADABLE
 from schemas.error import Error
 from schemas.ids import derived_id, is_name, is_task_id
 from schemas.instant import rfc3339
@@ -95,7 +96,7 @@ class Handlers:
                 if due.kind == command.RESUME:
                     await self._registry.look()
                 return await self._driver.drive(rules.fired(self._router, due))
-        except (*dead_letters.UNREADABLE, LookupError) as error:
+        except (*UNREADABLE, LookupError) as error:
             wrong = Error(code=codes.INVALID_INPUT, message=f"this {kind} cannot be followed: {error}")
             return await self._driver.bury(_INVALID[kind], task, wrong, held.delivery)
         return Ack()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Final
 
 from msgspec import Struct
 
@@ -13,8 +12,6 @@ from mesh.worker.tally import Tally
 from schemas.instant import rfc3339
 from schemas.service import EndpointStats, QueueState
 from services.session_store.waiting import Busy
-
-_NS: Final = 1_000_000_000
 
 
 class Question(Struct, eq=False):
@@ -63,13 +60,8 @@ class Book:
     def _endpoint(self, kind: str) -> EndpointStats:
         tally, (subject, group) = self._tallies[kind], self._kinds[kind]
         since = [question.began for question in tuple(self._in_hand) if question.kind == kind]
-        return EndpointStats(
-            name=kind, subject=subject, queue_group=group, num_requests=tally.handled, num_errors=tally.failed,
-            last_error=tally.last_error, processing_time=int(tally.busy_s * _NS),
-            average_processing_time=int(tally.busy_s * _NS / tally.handled) if tally.handled else 0,
-            data=QueueState(
-                in_flight=len(since), slots=self.limit, pending=0, unacknowledged=0, redelivered=0,
-                last_progress=rfc3339(tally.last_at),
-                oldest_s=round(time.monotonic() - min(since), 3) if since else 0.0,
-            ),
+        state = QueueState(
+            in_flight=len(since), slots=self.limit, pending=0, unacknowledged=0, redelivered=0,
+            last_progress=rfc3339(tally.last_at), oldest_s=round(time.monotonic() - min(since), 3) if since else 0.0,
         )  # fmt: skip
+        return tally.stats(kind, subject, group, state)

@@ -13,8 +13,8 @@ from msgspec import Struct
 from mesh.bus import Bus
 from mesh.errors import MeshError
 from mesh.subjects import Subjects
+from mesh.worker.condition import Condition
 from mesh.worker.health import STALE_S, Health
-from mesh.worker.told import Told
 from schemas.instant import rfc3339
 from services.session_store import views
 from services.session_store.book import Book
@@ -93,7 +93,7 @@ class Lookout:
         await self._look_at_view()
         await self._look_at_log()
 
-    def told(self) -> Told:
+    def condition(self) -> Condition:
         """What it was like at the last look."""
         seen = self._seen()
         metadata = {
@@ -107,7 +107,7 @@ class Lookout:
             "waiting": str(len(self._waiting)),
             "cure": SEE_TO_IT if seen.unusable else "",
         }
-        return Told(health=judge(seen), metadata=metadata, endpoints=self._book.endpoints())
+        return Condition(health=judge(seen), metadata=metadata, endpoints=self._book.endpoints())
 
     def _seen(self) -> Seen:
         now, view = time.time(), self._view

@@ -170,7 +170,7 @@ class Keeper:
         give_up = loop.time() + within_s
         while True:
             view = await self._database.read(views.current)
-            if view is not None and view.complete and view.seq >= sequence:
+            if view is not None and view.shows(sequence):
                 return True
             if loop.time() >= give_up:
                 return False

@@ -11,7 +11,7 @@ import structlog
 from mesh.bus import Bus, LiveMessage
 from mesh.errors import BusUnavailable, InvalidInput, MeshError
 from schemas import session
-from schemas.envelope import VERSION
+from schemas.envelope import UNREADABLE, VERSION
 from schemas.session import DeleteAnswer, DeleteRequest, RebuildAnswer, RebuildRequest
 from services.session_store import contexts, views
 from services.session_store.database import Database
@@ -20,7 +20,6 @@ from services.session_store.retention import Retention
 from services.session_store.waiting import Waiting
 
 MAX_NAMED: Final = 10
-UNREADABLE: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 log = structlog.get_logger("mesh.session_store")
 
 

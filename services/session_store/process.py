@@ -8,7 +8,7 @@ from typing import Final
 
 from mesh.clock import SystemClock
 from mesh.service import ServiceConfig
-from mesh.worker import Crew, Told
+from mesh.worker import Condition, Crew
 from services.session_store.database import Database
 from services.session_store.health import Lookout
 from services.session_store.keeper import Keeper
@@ -28,7 +28,7 @@ class SessionStoreService:
 
     def __init__(self, config: ServiceConfig) -> None:
         self._config = config
-        self._crew = Crew("session-store", config, member=self, tell=self._told)
+        self._crew = Crew("session-store", config, member=self, tell=self._condition)
         self._lookout: Lookout | None = None
         self.name = self._crew.name
 
@@ -58,8 +58,8 @@ class SessionStoreService:
         finally:
             await database.aclose()
 
-    def _told(self) -> Told:
-        return self._lookout.told() if self._lookout is not None else Told()
+    def _condition(self) -> Condition:
+        return self._lookout.condition() if self._lookout is not None else Condition()
 
     def stop(self) -> None:
         self._crew.stop()

@@ -55,8 +55,8 @@ _TYPES: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 
-def get(connection: Connection, request: GetRequest) -> GetAnswer:
-    """One task with its bodies."""
+def get(connection: Connection, request: GetRequest, *, artifacts: int = MAX_ARTIFACTS) -> GetAnswer:
+    """One task with its bodies, so many artifacts at the most."""
     view = views.current(connection)
     if view is None:
         return GetAnswer(v=VERSION)
@@ -65,14 +65,14 @@ def get(connection: Connection, request: GetRequest) -> GetAnswer:
     if request.owner is not None:
         query = query.where(tasks.c.owner == request.owner)
     row = connection.execute(query).first()
-    detail = None if row is None else _detail(connection, view.number, record_of(row))
+    detail = None if row is None else _detail(connection, view.number, record_of(row), artifacts)
     return GetAnswer(v=VERSION, sequence=view.seq, detail=detail)
 
 
-def tasks_like(connection: Connection, request: TasksRequest) -> TasksAnswer:
+def tasks_like(connection: Connection, request: TasksRequest, *, look: int = MAX_LOOKED) -> TasksAnswer:
     """One page of tasks, the newest status first; raises InvalidInput.
 
-    Where few of those looked through fit, the page ends before its limit, and its token leads on.
+    Where few of the `look` tasks that are looked through fit, the page ends before its limit, and its token leads on.
     """
     view = views.current(connection)
     fixed = [request.state, request.agent, request.context_id, request.owner, request.since]
@@ -93,20 +93,20 @@ def tasks_like(connection: Connection, request: TasksRequest) -> TasksAnswer:
         looked = looked.where(tasks.c.status_sequence < after[0])
     rest: list[Fit] = [(name, eq, fits[name]) for name in FILTERS if name in fits and name not in order]
     rest += [] if since is None else [("status_at", ge, since)]
-    records = [record_of(row) for row in connection.execute(_of_some(looked, rest).limit(limit + 1))]
+    records = [record_of(row) for row in connection.execute(_of_some(looked, rest, look).limit(limit + 1))]
     page = records[:limit]
     end = page[-1].status_sequence if len(records) > limit else None
     if end is None and rest:
-        end = connection.scalar(looked.with_only_columns(tasks.c.status_sequence).offset(MAX_LOOKED - 1).limit(1))
+        end = connection.scalar(looked.with_only_columns(tasks.c.status_sequence).offset(look - 1).limit(1))
     more = None if end is None else pages.token(fixed, [end])
     return TasksAnswer(v=VERSION, sequence=view.seq, tasks=tuple(page), next_page_token=more)
 
 
-def _of_some(looked: Select[Any], rest: list[Fit]) -> Select[Any]:
+def _of_some(looked: Select[Any], rest: list[Fit], look: int) -> Select[Any]:
     """Those that fit the rest, too; no more are looked through than a question may cost."""
     if not rest:
         return looked
-    some = looked.limit(MAX_LOOKED).subquery()
+    some = looked.limit(look).subquery()
     fits = [compare(some.c[name], value) for name, compare, value in rest]
     return select(some).where(*fits).order_by(some.c.status_sequence.desc())
 
@@ -179,7 +179,7 @@ def _fitting(sizes: Sequence[int], limit: int, room: int) -> int:
     return sum(total <= room for total in accumulate(sizes[:limit]))
 
 
-def _detail(connection: Connection, number: int, record: TaskRecord) -> TaskDetail:
+def _detail(connection: Connection, number: int, record: TaskRecord, limit: int) -> TaskDetail:
     """A task with as many of its bodies as fit, its artifacts last; those that do not are not even read."""
     mine = and_(bodies.c.view == number, bodies.c.task == record.id)
     query = select(bodies.c.kind, func.sum(bodies.c.size)).where(mine, bodies.c.kind.in_(list(_TYPES)))
@@ -193,17 +193,17 @@ def _detail(connection: Connection, number: int, record: TaskRecord) -> TaskDeta
         else:
             values[row.kind] = msgspec.json.decode(row.body, type=_TYPES[row.kind])
     room = MAX_BODIES_BYTES - sum(size for size, _ in sizes[:count])
-    artifacts, all_of_them = _artifacts(connection, mine, room)
+    artifacts, all_of_them = _artifacts(connection, mine, limit, room)
     omitted += [] if all_of_them else ["artifacts"]
     return TaskDetail(task=record, artifacts=artifacts, omitted=tuple(omitted), **values)
 
 
-def _artifacts(connection: Connection, mine: Any, room: int) -> tuple[tuple[ArtifactAdded, ...], bool]:
+def _artifacts(connection: Connection, mine: Any, limit: int, room: int) -> tuple[tuple[ArtifactAdded, ...], bool]:
     """The first artifacts of a task, and whether these are all."""
     ordered = select(bodies.c.size, bodies.c.body).where(mine, bodies.c.kind == rules.ARTIFACT)
     ordered = ordered.order_by(bodies.c.seq, bodies.c.idx)
-    sizes = connection.scalars(ordered.with_only_columns(bodies.c.size).limit(MAX_ARTIFACTS + 1)).all()
-    count = _fitting(sizes, MAX_ARTIFACTS, room)
+    sizes = connection.scalars(ordered.with_only_columns(bodies.c.size).limit(limit + 1)).all()
+    count = _fitting(sizes, limit, room)
     found = connection.scalars(ordered.with_only_columns(bodies.c.body).limit(count))
     return tuple(msgspec.json.decode(body, type=ArtifactAdded) for body in found), count == len(sizes)
 

@@ -25,7 +25,8 @@ ARTIFACT: Final = "artifact"
 # What a conversation consists of.
 SAID: Final = (INPUT, RECEIVED, OUTPUT)
 
-UNREADABLE: Final = (msgspec.DecodeError, OverflowError, RecursionError, ValueError)
+# A commit may also hold a number or a time that is none.
+UNREADABLE: Final = (*envelope.UNREADABLE, OverflowError, ValueError)
 _STATES: Final = {
     task.ACCEPTED: "submitted",
     task.STARTED: "working",

@@ -49,6 +49,10 @@ class View(Struct, frozen=True):
     stream: str
     created: str
 
+    def shows(self, sequence: int) -> bool:
+        """Whether it shows all of the log up to there."""
+        return self.complete and self.seq >= sequence
+
 
 class Overtaken(MeshError):
     """Another process has moved this view on, or has put another one in its place."""

@@ -25,11 +25,12 @@ class Busy(BusUnavailable):
 
 
 class Waiting:
-    """Knows how far the view is; `serve` looks for all who want to know."""
+    """Knows how far the view is; `serve` looks for all who want to know, `limit` of them at the most."""
 
-    def __init__(self, database: Database, keeper: Keeper) -> None:
+    def __init__(self, database: Database, keeper: Keeper, *, limit: int = MAX_WAITING) -> None:
         self._database = database
         self._keeper = keeper
+        self._limit = limit
         self._looking: list[asyncio.Future[View | None]] = []
         self._waiting: dict[asyncio.Future[None], int] = {}
         self._look = asyncio.Event()
@@ -45,9 +46,9 @@ class Waiting:
         Raises: ViewBehind at the time `give_up` of the loop; Busy at once if too many wait; DatabaseUnavailable.
         """
         view = await self._view()
-        if _shows(view, sequence):
+        if view is not None and view.shows(sequence):
             return
-        if len(self._waiting) >= MAX_WAITING:
+        if len(self._waiting) >= self._limit:
             raise Busy(f"{len(self._waiting)} questions wait already for what the view does not show yet", hint=LATER)
         reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[reached] = sequence
@@ -102,17 +103,13 @@ class Waiting:
                     await self._keeper.check()
                 view = await self._view()
                 for reached in _undone(self._waiting):
-                    if _shows(view, self._waiting[reached]):
+                    if view is not None and view.shows(self._waiting[reached]):
                         reached.set_result(None)
 
 
 def _undone(futures: Iterable[asyncio.Future[T]]) -> list[asyncio.Future[T]]:
     """Without those that somebody no longer waits for."""
     return [one for one in futures if not one.done()]
-
-
-def _shows(view: View | None, sequence: int) -> bool:
-    return view is not None and view.complete and view.seq >= sequence
 
 
 def _behind(view: View | None, sequence: int) -> ViewBehind:

@@ -28,7 +28,7 @@ from mesh.worker import Held
 from mesh.worker.turns import Turns
 from schemas import error as codes
 from schemas.command import Call
-from schemas.envelope import VERSION, Head
+from schemas.envelope import UNREADABLE, VERSION, Head
 from schemas.error import Error
 from schemas.ids import is_task_id
 from schemas.signal import Broadcast
@@ -87,7 +87,7 @@ class Handlers:
         """One message on `mesh.call.<pool>`."""
         try:
             call = _call.decode(held.delivery.data)
-        except dead_letters.UNREADABLE as error:
+        except UNREADABLE as error:
             return await self._bury(held, f"this call cannot be read: {error}")
         if not is_task_id(call.task):
             return await self._bury(held, f"'{call.task}' is no task id")
@@ -109,7 +109,7 @@ class Handlers:
 
     def cancel(self, message: LiveMessage) -> None:
         """One broadcast on `mesh.cancel.<root>`."""
-        with suppress(*dead_letters.UNREADABLE):
+        with suppress(*UNREADABLE):
             stop = _broadcast.decode(message.data)
             for running in list(self.running.values()):
                 if running.job.call.task == stop.task:

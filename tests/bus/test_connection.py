@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.bus import Bus, LiveMessage
+from mesh.bus import Bus, LiveMessage, without_secrets
 from mesh.bus.connection import Msg
 from mesh.errors import BusUnavailable, PermissionDenied
 from mesh.streams import Definitions, Stream
@@ -319,3 +319,16 @@ async def test_what_was_stored_reaches_the_live_view_with_its_sequences(
     second = await bus.append(names.task("t"), b"two", expected=first)  # type: ignore[arg-type]
     await eventually(lambda: len(seen) == 2)
     assert seen == [(first, 0, b"one"), (second, first, b"two")]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("nats://h:4222", "nats://h:4222"),
+        ("nats://u:p@h:4222,tls://token@i:4222", "nats://h:4222,tls://i:4222"),
+        ("u:p@h:4222", "h:4222"),
+        ("nats://u:p/@q@h", "nats://h"),
+    ],
+)
+def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
+    assert without_secrets(url) == shown

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 from sqlalchemy import Connection
 
 from schemas.session import ContextsRequest, GetRequest, HistoryRequest, TasksRequest
@@ -29,9 +28,9 @@ QUESTIONS: dict[str, Question] = {
         on, TasksRequest(v=1, owner="acme/ann", state="canceled")
     ),
     "tasks of a context and an agent, few": lambda on, made: queries.tasks_like(
-        on, TasksRequest(v=1, context_id="talk", agent="rare", owner="acme/ann", limit=5)
+        on, TasksRequest(v=1, context_id="talk", agent="rare", owner="acme/ann", limit=5), look=FEW
     ),
-    "newest tasks": lambda on, made: queries.tasks_like(on, TasksRequest(v=1, since=at(made.sequence - 9))),
+    "newest tasks": lambda on, made: queries.tasks_like(on, TasksRequest(v=1, since=at(made.sequence - 9)), look=FEW),
     "history": lambda on, made: queries.history(on, HistoryRequest(v=1, context_id="talk")),
     "history of an owner": lambda on, made: queries.history(
         on, HistoryRequest(v=1, context_id="talk", owner="acme/ann")
@@ -87,10 +86,7 @@ async def cost(made: Made, question: Question) -> int:
     return await made.database.read(counted)
 
 
-async def test_ten_times_as_much_in_the_view_does_not_make_a_question_dearer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(queries, "MAX_LOOKED", FEW)
+async def test_ten_times_as_much_in_the_view_does_not_make_a_question_dearer(tmp_path: Path) -> None:
     few, many = await filled(tmp_path / "few.db", FEW), await filled(tmp_path / "many.db", MANY)
     try:
         costs = {name: (await cost(few, one), await cost(many, one)) for name, one in QUESTIONS.items()}

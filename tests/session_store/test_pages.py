@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from contextlib import closing
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -135,20 +136,16 @@ async def test_a_body_that_does_not_fit_does_not_push_out_small_ones(made: Made)
     assert [one.name for one in detail.artifacts] == ["a"]
 
 
-async def test_no_more_artifacts_are_told_than_may_be(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "MAX_ARTIFACTS", 3)
+async def test_no_more_artifacts_are_told_than_may_be(made: Made) -> None:
     made.accepted("t")
     for n in range(4):
         made.add("t", artifact(f"a{n}"))
     await made.apply()
-    detail = (await made.ask(queries.get, GetRequest(v=1, id="t"))).detail
+    detail = (await made.ask(partial(queries.get, artifacts=3), GetRequest(v=1, id="t"))).detail
     assert ([one.name for one in detail.artifacts], detail.omitted) == (["a0", "a1", "a2"], ("artifacts",))
 
 
-async def test_of_tasks_that_fit_several_filters_every_one_is_on_one_page(
-    made: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(queries, "MAX_LOOKED", 10)
+async def test_of_tasks_that_fit_several_filters_every_one_is_on_one_page(made: Made) -> None:
     chance = random.Random(3)
     for n in range(150):
         given = {"owner": f"acme/{chance.randrange(3)}", "agent": f"a{chance.randrange(3)}"}
@@ -165,7 +162,7 @@ async def test_of_tasks_that_fit_several_filters_every_one_is_on_one_page(
             if (since or "") <= one.status_at and all(getattr(one, name) == value for name, value in wanted.items())
         ]  # fmt: skip
         request = replace(ALL, limit=4, since=since, **wanted)
-        pages = await all_pages(made, queries.tasks_like, request, "tasks")
+        pages = await all_pages(made, partial(queries.tasks_like, look=10), request, "tasks")
         assert [one for page in pages for one in page] == fitting, wanted
         assert all(len(page) <= 4 for page in pages)
 
@@ -181,16 +178,13 @@ async def test_any_time_may_be_asked_since(made: Made, since: str, fitting: int)
     assert len((await made.ask(queries.tasks_like, replace(ALL, since=since))).tasks) == fitting
 
 
-async def test_a_question_looks_through_no_more_than_it_may_and_says_where_to_go_on(
-    made: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(queries, "MAX_LOOKED", 10)
+async def test_a_question_looks_through_no_more_than_it_may_and_says_where_to_go_on(made: Made) -> None:
     made.ended("wanted", agent="rare", context="talk")
     for n in range(25):
         made.ended(f"t{n}", context="talk")
     await made.apply()
     request = replace(ALL, agent="rare", context_id="talk")
-    pages: list[list[TaskRecord]] = await all_pages(made, queries.tasks_like, request, "tasks")
+    pages: list[list[TaskRecord]] = await all_pages(made, partial(queries.tasks_like, look=10), request, "tasks")
     assert [[one.id for one in page] for page in pages] == [[], [], ["wanted"]]
 
 

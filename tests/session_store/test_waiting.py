@@ -17,10 +17,10 @@ from mesh.sessions import SessionStore
 from mesh.testing import eventually
 from schemas.service import ServicePing
 from schemas.session import DeleteRequest, TasksRequest
-from services.session_store import requests, waiting
+from services.session_store import requests
 from services.session_store.database import Database
 from services.session_store.keeper import Keeper
-from services.session_store.waiting import Busy, Waiting
+from services.session_store.waiting import MAX_WAITING, Busy, Waiting
 from tests.integration.world import World
 from tests.session_store.test_poison import append, commit
 
@@ -30,10 +30,10 @@ FAR = 10**9
 class Store:
     """What keeps a view up and waits for it, on a database of its own or of several."""
 
-    def __init__(self, world: World, url: str) -> None:
+    def __init__(self, world: World, url: str, limit: int) -> None:
         self.database = Database(url)
         self.keeper = Keeper(world.bus, world.names, self.database)
-        self.waiting = Waiting(self.database, self.keeper)
+        self.waiting = Waiting(self.database, self.keeper, limit=limit)
         self.looks = 0
         event.listen(self.database._engine, "before_cursor_execute", self._count)
 
@@ -45,9 +45,9 @@ class Store:
 
 
 @asynccontextmanager
-async def kept(world: World, url: str) -> AsyncIterator[Store]:
+async def kept(world: World, url: str, limit: int = MAX_WAITING) -> AsyncIterator[Store]:
     """A store that has caught up, or stands by."""
-    store = Store(world, url)
+    store = Store(world, url, limit)
     running = [asyncio.create_task(run()) for run in (store.keeper.keep, store.waiting.serve)]
     try:
         await eventually(store.keeper.ready)
@@ -70,10 +70,9 @@ async def test_one_look_serves_all_that_wait(world: World, database: str) -> Non
 
 
 async def test_more_than_may_wait_are_told_so_at_once_and_there_is_room_again_afterwards(
-    world: World, database: str, monkeypatch: pytest.MonkeyPatch
+    world: World, database: str
 ) -> None:
-    monkeypatch.setattr(waiting, "MAX_WAITING", 3)
-    async with kept(world, database) as store:
+    async with kept(world, database, limit=3) as store:
         waits = [asyncio.create_task(store.reach(1, 30.0)) for _ in range(3)]
         await eventually(lambda: len(store.waiting) == 3)
         with pytest.raises(Busy, match="3 questions wait"):

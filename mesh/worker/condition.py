@@ -8,7 +8,7 @@ from mesh.worker.health import Health
 from schemas.service import EndpointStats
 
 
-class Told(Struct, frozen=True, kw_only=True):
+class Condition(Struct, frozen=True, kw_only=True):
     """Its health, what else stands in its metadata, and what it answers itself."""
 
     health: Health = Health()
