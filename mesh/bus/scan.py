@@ -17,10 +17,12 @@ from mesh.bus.api import Api
 from mesh.bus.connection import Link, Msg
 from mesh.errors import BusUnavailable
 
-# Two of these are on their way, and the broker cuts a connection off that is 64 MiB behind; a message may have 1 MiB. A
-# limit in bytes would not do: a request that it fills to the byte is never answered, and messages of a consumer of
-# newest ones are lost (2.15.1).
-_BATCH = 30
+# Two batches are on their way, and the broker cuts a connection off that is 64 MiB behind; a message may have 1 MiB. So
+# the first ones are small, and the others go by the largest message so far. A limit in bytes would not do: a request
+# that it fills to the byte is never answered, and messages of a consumer of newest ones are lost (2.15.1).
+_BATCH_BYTES = 2 * 1024 * 1024
+_FEWEST = 30
+_MOST = 1_000
 _IDLE_S = 10.0
 _SECOND_NS = 1_000_000_000
 
@@ -71,6 +73,7 @@ class Scan:
         self._link = link
         self._api = api
         self._count = 0
+        self._careful = False
 
     async def messages(self, stream: str, config: Mapping[str, Any]) -> AsyncIterator[Scanned]:
         """Everything that the consumer of this configuration delivers, as the stream stands now.
@@ -80,22 +83,35 @@ class Scan:
         """
         created = await self._api.require(f"CONSUMER.CREATE.{stream}", _ephemeral(stream, config), _Created)
         try:
-            left = created.num_pending
-            if not left:
-                return
             async with _Puller(self._link, stream, created.name, self._next_inbox()) as puller:
-                await puller.ask(wanted := min(left, _BATCH))
-                while wanted:
-                    left -= wanted
-                    # While these are used the next ones are on their way.
-                    await puller.ask(ahead := min(left, _BATCH))
-                    batch = await puller.take(wanted)
-                    for one in batch:
-                        yield one
-                    # Where fewer came than were promised, they were removed meanwhile.
-                    wanted = ahead if len(batch) == wanted else 0
+                async for one in self._paced(puller, created.num_pending):
+                    yield one
+        except BusUnavailable:
+            # Perhaps large messages came behind small ones; whoever asks again must not be cut off again.
+            self._careful = True
+            raise
         finally:
             await self._api.drop_consumer(stream, created.name)
+
+    async def _paced(self, puller: _Puller, left: int) -> AsyncIterator[Scanned]:
+        """So many messages; while some are used the next ones are on their way."""
+        largest = 0
+        await puller.ask(wanted := min(left, _FEWEST))
+        while wanted:
+            left -= wanted
+            await puller.ask(ahead := min(left, self._batch(largest)))
+            batch = await puller.take(wanted)
+            for one in batch:
+                largest = max(largest, len(one.message.data))
+                yield one
+            # Where fewer came than were promised, they were removed meanwhile.
+            wanted = ahead if len(batch) == wanted else 0
+        self._careful = self._careful and largest * _MOST > _BATCH_BYTES
+
+    def _batch(self, largest: int) -> int:
+        if self._careful or not largest:
+            return _FEWEST
+        return min(max(_BATCH_BYTES // largest, _FEWEST), _MOST)
 
     def _next_inbox(self) -> str:
         self._count += 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -138,3 +139,22 @@ async def test_a_purged_log_is_empty(
     await bus.purge(names.tasks, names.task("a"))
     assert await bus.newest(names.tasks, names.task("a"), leader=True) is None
     assert await bus.newest(names.tasks, names.task("b"), leader=True) is not None
+
+
+async def test_large_messages_behind_many_small_ones_are_read_at_the_second_try_at_the_latest(
+    shared_broker: Broker, connect: Connect, names: Subjects, needed: Definitions
+) -> None:
+    bus, writer = await connect(shared_broker), await connect(shared_broker)
+    await writer.ensure(needed)
+    subject, last = names.task("long"), 0
+    for size in [10] * 2_000 + [700_000] * 150:
+        stored = await writer.append(subject, bytes(size), expected=last)
+        assert isinstance(stored, int)
+        last = stored
+    for _ in range(2):
+        with suppress(BusUnavailable):
+            read = await bus.read(names.tasks, subject, first=1, expected=2_150)
+            break
+    else:
+        raise AssertionError("cut off again")
+    assert len(read) == 2_150
