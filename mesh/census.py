@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from mesh.bus import Bus, LiveMessage
+from schemas.unreadable import UNREADABLE
 
 WITHIN_S: Final = 0.6
 T = TypeVar("T")
@@ -26,7 +27,7 @@ async def census(bus: Bus, subject: str, kind: type[T], *, within_s: float = WIT
     def take(message: LiveMessage) -> None:
         try:
             answers.append(msgspec.json.decode(message.data, type=kind))
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return
 
     inbox = bus.new_inbox()

@@ -19,6 +19,7 @@ from mesh.subjects import Subjects
 from schemas.agent import WorkerRecord
 from schemas.ids import is_task_id
 from schemas.instant import unix
+from schemas.unreadable import UNREADABLE
 
 HOLDING_TASKS: Final = frozenset({"executor", "tool-runner"})
 _UNITS: Final = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
@@ -59,7 +60,7 @@ async def _task(bus: Bus, names: Subjects, seq: int) -> str:
     message = await bus.get(names.runs, seq)
     try:
         task = msgspec.json.decode(message.data, type=_Command).task if message else ""
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return ""
     return task if is_task_id(task) else ""
 

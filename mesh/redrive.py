@@ -27,6 +27,7 @@ from schemas.error import INVALID_INPUT, Error
 from schemas.ids import is_name, ulid
 from schemas.instant import unix
 from schemas.task import TaskAccepted
+from schemas.unreadable import UNREADABLE
 
 PAGE: Final = 50
 # What the broker set, or what was an order to it, and is none any more.
@@ -227,7 +228,7 @@ def _check_whole(letter: Letter) -> None:
 def _letter(message: StoredMessage) -> Letter:
     try:
         letter = _decode(message.data)
-    except dead_letters.UNREADABLE as error:
+    except UNREADABLE as error:
         unreadable = Error(code=INVALID_INPUT, message=f"this dead letter cannot be read: {error}")
         letter = DeadLetter(v=0, task=dead_letters.NO_TASK, error=unreadable, subject="", at=message.at)
     kind = message.subject.split(".")[2]

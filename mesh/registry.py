@@ -12,6 +12,7 @@ from msgspec import Struct
 from mesh.bus import Bus
 from mesh.subjects import Subjects
 from schemas.agent import AppRecord, WorkerRecord
+from schemas.unreadable import UNREADABLE
 
 T = TypeVar("T")
 FRESH_S: Final = 1.0
@@ -95,6 +96,6 @@ async def _all(bus: Bus, bucket: str, kind: type[T]) -> tuple[T, ...]:
         try:
             if body is not None:
                 found.append(msgspec.json.decode(body, type=kind))
-        except msgspec.DecodeError:
+        except UNREADABLE:
             continue
     return tuple(found)

@@ -10,8 +10,6 @@ import base64
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-import msgspec
-
 from mesh.log.ops import Message
 from mesh.subjects import Subjects
 from schemas import error as codes
@@ -35,8 +33,6 @@ KINDS: Final = (
 )  # fmt: skip
 
 NO_TASK: Final = "-"
-# What decoding a body raises if it cannot be read; bytes in a string that are not UTF-8 are no DecodeError.
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 MAX_TEXT: Final = 128 * 1024
 MAX_BYTES: Final = 700 * 1024
 MAX_HEADERS: Final = 8 * 1024

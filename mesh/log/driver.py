@@ -28,6 +28,7 @@ from schemas import envelope, worker
 from schemas.error import Error
 from schemas.instant import rfc3339
 from schemas.object import LARGE_BYTES
+from schemas.unreadable import UNREADABLE
 from schemas.worker import WorkerAnswer, WorkerRequest
 
 PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -221,7 +222,7 @@ class Driver:
         def is_its_own(body: bytes) -> bool:
             try:
                 return _answer.decode(body).worker == op.worker
-            except dead_letters.UNREADABLE:
+            except UNREADABLE:
                 return False
 
         answer = await self.bus.request(

@@ -36,6 +36,7 @@ from schemas.session import (
     TasksAnswer,
     TasksRequest,
 )
+from schemas.unreadable import UNREADABLE
 
 # An answer that waits for the view takes as long as it may, and some time on its way.
 MARGIN_S: Final = 2.0
@@ -142,7 +143,7 @@ class SessionStore:
         try:
             message = await self._bus.request(subject, _encoded(request), timeout_s=wait_s + MARGIN_S)
             found = msgspec.json.decode(message.data, type=answer)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise MeshError(f"the answer of the session store cannot be read: {error}") from error
         except BusUnavailable as error:
             raise BusUnavailable(

@@ -16,6 +16,7 @@ from mesh.bus import Bus, LiveMessage
 from mesh.errors import PermissionDenied
 from mesh.subjects import is_inbox
 from schemas import worker
+from schemas.unreadable import UNREADABLE
 from schemas.worker import WorkerAnswer, WorkerRequest
 
 log = structlog.get_logger("mesh.worker")
@@ -66,7 +67,7 @@ class Questions:
     def _answer(self, body: bytes) -> WorkerAnswer:
         try:
             request = msgspec.json.decode(body, type=WorkerRequest)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             return WorkerAnswer(worker=self._name, error=f"this request cannot be read: {error}")
         if request.kind == worker.HOLDS:
             return WorkerAnswer(worker=self._name, holds=self._holds(request.seq, request.delivery))

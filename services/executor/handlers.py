@@ -25,6 +25,7 @@ from schemas.envelope import VERSION
 from schemas.error import Error
 from schemas.ids import is_task_id
 from schemas.signal import Broadcast, Told
+from schemas.unreadable import UNREADABLE
 from services.executor.execution import Execution, Served
 from services.executor.stopping import Stop
 
@@ -55,7 +56,7 @@ class Handlers:
         """One message on `mesh.run.<pool>`."""
         try:
             order = _run.decode(held.delivery.data)
-        except dead_letters.UNREADABLE as error:
+        except UNREADABLE as error:
             return await self._bury(held, f"this run command cannot be read: {error}")
         if not is_task_id(order.task):
             return await self._bury(held, "this run command names no task")
@@ -88,7 +89,7 @@ class Handlers:
         """One broadcast on `mesh.cancel.<root>`."""
         try:
             stop = _broadcast.decode(message.data)
-        except dead_letters.UNREADABLE:
+        except UNREADABLE:
             return
         for execution in list(self.running.values()):
             if execution.concerns(stop.task):
@@ -99,7 +100,7 @@ class Handlers:
         try:
             told = _told.decode(message.data)
             entry = Entry(told.seq, envelope.decode(told.commit))
-        except dead_letters.UNREADABLE:
+        except UNREADABLE:
             return
         execution = self.running.get(entry.commit.task)
         if execution is not None:

@@ -12,6 +12,7 @@ from mesh.errors import AppError
 from schemas.agent import AppRecord
 from schemas.envelope import VERSION
 from schemas.instant import rfc3339
+from schemas.unreadable import UNREADABLE
 
 log = structlog.get_logger("mesh.executor")
 
@@ -36,7 +37,7 @@ async def _refuse_clash(bus: Bus, bucket: str, app: Mesh) -> None:
             continue
         try:
             other = msgspec.json.decode(body, type=AppRecord)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             log.warning("registry entry cannot be read", key=key, error=str(error))
             continue
         taken = sorted({agent.name for agent in other.agents} & set(app.agents))

@@ -22,6 +22,7 @@ from schemas.ids import derived_id, is_name, is_task_id
 from schemas.instant import rfc3339
 from schemas.signal import Answer, TaskSignal
 from schemas.task import TaskAccepted, TaskRejected
+from schemas.unreadable import UNREADABLE
 from services.router import rules
 from services.router.registry import AgentRegistry
 
@@ -95,7 +96,7 @@ class Handlers:
                 if due.kind == command.RESUME:
                     await self._registry.look()
                 return await self._driver.drive(rules.fired(self._router, due))
-        except (*dead_letters.UNREADABLE, LookupError) as error:
+        except (*UNREADABLE, LookupError) as error:
             wrong = Error(code=codes.INVALID_INPUT, message=f"this {kind} cannot be followed: {error}")
             return await self._driver.bury(_INVALID[kind], task, wrong, held.delivery)
         return Ack()

@@ -23,6 +23,7 @@ from mesh.log.head import View, view_of
 from mesh.log.ops import Flow
 from mesh.streams import Definitions
 from schemas.command import Run
+from schemas.unreadable import UNREADABLE
 from services.router import rules
 from services.router.duty import Duty
 
@@ -112,7 +113,7 @@ class Reconciler:
         async for message in self._bus.last_per_subject(names.tasks, f"{names.prefix}.task.>"):
             try:
                 view = view_of(entry_of(message))
-            except (msgspec.DecodeError, RecursionError) as error:
+            except UNREADABLE as error:
                 log.error("a log cannot be read", subject=message.subject, seq=message.seq, error=str(error))
                 continue
             if view.head.phase in RUNS or rules.wants_timer(view.head):
@@ -177,5 +178,5 @@ def _in_queue(view: View, covers: set[tuple[str, int]], wakes: set[tuple[str, in
 def _run(body: bytes) -> Run | None:
     try:
         return msgspec.json.decode(body, type=Run)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None

@@ -14,6 +14,7 @@ from mesh.subjects import Subjects
 from schemas import error as codes
 from schemas.agent import AppRecord
 from schemas.error import Error
+from schemas.unreadable import UNREADABLE
 
 log = structlog.get_logger("mesh.router")
 
@@ -87,7 +88,7 @@ class AgentRegistry:
         else:
             try:
                 self._apps[key] = msgspec.json.decode(value, type=AppRecord)
-            except (msgspec.DecodeError, RecursionError) as error:
+            except UNREADABLE as error:
                 log.warning("registry entry cannot be read", key=key, error=str(error))
                 return
         changed, self._changed = self._changed, asyncio.Event()

@@ -17,11 +17,11 @@ from msgspec import Struct
 
 from mesh.bus import Bus, LiveMessage, StoredMessage, parse_ack
 from mesh.errors import MeshError, PermissionDenied
-from mesh.log import dead_letters
 from mesh.log.driver import Driver
 from mesh.log.ops import Flow
 from schemas.agent import WorkerRecord
 from schemas.command import Call, Run
+from schemas.unreadable import UNREADABLE
 from services.router import rules
 from services.router.rules import Lost
 
@@ -81,7 +81,7 @@ class Takeover:
         """One event; only the connection counts by which a worker commits: while that stands, it can go on."""
         try:
             event = msgspec.json.decode(message.data, type=Disconnected)
-        except dead_letters.UNREADABLE as error:
+        except UNREADABLE as error:
             log.warning("a disconnect event cannot be read", error=str(error))
             return
         worker, _, link = event.client.name.partition("/")
@@ -100,7 +100,7 @@ class Takeover:
         try:
             body = await bus.fetch(names.workers, worker)
             record = msgspec.json.decode(body, type=WorkerRecord) if body else None
-        except (MeshError, *dead_letters.UNREADABLE) as error:
+        except (MeshError, *UNREADABLE) as error:
             log.warning("the presence of a lost worker cannot be read", worker=worker, error=str(error))
             return
         if record is not None:
@@ -119,7 +119,7 @@ class Takeover:
             if message is not None and await self._driver.drive(self._flow(message, lost)):
                 await bus.send(reply, NAK)
                 log.info("handed on", subject=message.subject, seq=lost.seq, worker=worker)
-        except (MeshError, ValueError, LookupError, *dead_letters.UNREADABLE) as error:
+        except (MeshError, ValueError, LookupError, *UNREADABLE) as error:
             log.warning("not handed on", reply=reply, worker=worker, error=repr(error))
 
     def _flow(self, message: StoredMessage, lost: Lost) -> Flow[bool]:

@@ -13,6 +13,7 @@ from mesh.errors import BusUnavailable, InvalidInput, MeshError
 from schemas import session
 from schemas.envelope import VERSION
 from schemas.session import DeleteAnswer, DeleteRequest, RebuildAnswer, RebuildRequest
+from schemas.unreadable import UNREADABLE
 from services.session_store import contexts, views
 from services.session_store.database import Database
 from services.session_store.keeper import Keeper
@@ -20,7 +21,6 @@ from services.session_store.retention import Retention
 from services.session_store.waiting import Waiting
 
 MAX_NAMED: Final = 10
-UNREADABLE: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 log = structlog.get_logger("mesh.session_store")
 
 

@@ -27,10 +27,11 @@ from schemas.session import (
     TasksAnswer,
     TasksRequest,
 )
+from schemas.unreadable import UNREADABLE
 from services.session_store import contexts, queries
 from services.session_store.book import Book, Question
 from services.session_store.database import READERS, Database
-from services.session_store.orders import UNREADABLE, Orders, as_mesh_error
+from services.session_store.orders import Orders, as_mesh_error
 from services.session_store.waiting import LATER, Busy, Waiting
 
 MAX_ANSWERING: Final = 1_000

@@ -33,6 +33,7 @@ from schemas.error import Error
 from schemas.ids import is_task_id
 from schemas.signal import Broadcast
 from schemas.step import Result, StepFailed
+from schemas.unreadable import UNREADABLE
 from services.tool_runner import rules
 from services.tool_runner.progress import Progress
 from services.tool_runner.reading import TaskLogs
@@ -87,7 +88,7 @@ class Handlers:
         """One message on `mesh.call.<pool>`."""
         try:
             call = _call.decode(held.delivery.data)
-        except dead_letters.UNREADABLE as error:
+        except UNREADABLE as error:
             return await self._bury(held, f"this call cannot be read: {error}")
         if not is_task_id(call.task):
             return await self._bury(held, f"'{call.task}' is no task id")
@@ -109,7 +110,7 @@ class Handlers:
 
     def cancel(self, message: LiveMessage) -> None:
         """One broadcast on `mesh.cancel.<root>`."""
-        with suppress(*dead_letters.UNREADABLE):
+        with suppress(*UNREADABLE):
             stop = _broadcast.decode(message.data)
             for running in list(self.running.values()):
                 if running.job.call.task == stop.task:
