@@ -108,7 +108,7 @@ async def test_who_is_killed_between_the_purge_and_its_word_does_both_again(new:
         due = await end_of(store, "gone")
         dying = await Bus.connect(store.world.url, name="dying", observer=KilledBefore(names.purged()))
         with pytest.raises(Killed):
-            await Retention(dying, names, store.database, store.keeper, store.clock, AGES).purge(due)
+            await Retention(dying, names, store.database, store.keeper, AGES).purge(due)
         await dying.aclose()
         assert await ids(store) == {"gone", "stays"}, "nothing forgets by itself"
         await store.retention.purge(due)
