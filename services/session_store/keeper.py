@@ -220,6 +220,8 @@ class Keeper:
                 while True:
                     if not await still():
                         raise Overtaken("the lock of the database is lost")
+                    if await self._database.read(views.current) is None:
+                        raise Overtaken("the database is another one")
                     await asyncio.sleep(HEARTBEAT_S)
         finally:
             self._builder = self._group = self._running = None

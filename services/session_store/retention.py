@@ -158,9 +158,7 @@ def due_for_purge(connection: Connection, before: str, limit: int, after: Positi
 
     Those are due that no context, no tree and no fork needs.
     """
-    view = views.current(connection)
-    if view is None:
-        return Due()
+    view = views.answering(connection)
     other = tasks.alias("other")
     context = exists().where(
         contexts.c.view == view.number, contexts.c.context_id == tasks.c.context_id,
@@ -179,9 +177,7 @@ def due_for_purge(connection: Connection, before: str, limit: int, after: Positi
 
 def free_orphans(connection: Connection, since: float) -> list[str]:
     """Objects whose last log was purged then at the latest, and that no other refers to."""
-    view = views.current(connection)
-    if view is None:
-        return []
+    view = views.answering(connection)
     needed = exists().where(objects.c.view == view.number, objects.c.digest == orphans.c.digest)
     free = select(orphans.c.digest).where(orphans.c.since <= since, ~needed)
     return list(connection.scalars(free.order_by(orphans.c.since).limit(MAX_AT_ONCE)))
