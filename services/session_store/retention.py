@@ -139,7 +139,7 @@ class Retention:
         old = unix(newest.at) - self._ages.said_s
         some = await self._bus.batch(self._names.tasks, newest.subject, first=1, count=MAX_PRUNED)
         leaving = [one.seq for one in some if unix(one.at) <= old]
-        return max([rules.floor_in(newest.data), *leaving])
+        return max([rules.floor_in(newest.data, newest.seq), *leaving])
 
     async def current(self) -> bool:
         """Whether the view shows all that the stream held a moment ago: what is missing may be what needs a log."""

@@ -102,10 +102,10 @@ def purged(data: bytes) -> LogsPurged | None:
         return None
 
 
-def floor_in(data: bytes) -> int:
-    """Up to where the messages like this one are gone; 0 where it cannot be read."""
+def floor_in(data: bytes, seq: int) -> int:
+    """Up to where messages like this one, which stands at `seq`, are gone; 0 where it cannot be read, or be so."""
     said = purged(data)
-    return said.floor if said is not None else 0
+    return said.floor if said is not None and said.floor < seq else 0
 
 
 def _opening(stored: Stored) -> Row:
