@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from mesh.bus import Bus, LiveMessage
-from schemas.envelope import UNREADABLE
+from schemas.unreadable import UNREADABLE
 
 WITHIN_S: Final = 0.6
 T = TypeVar("T")

@@ -17,9 +17,9 @@ from mesh.bus import Bus
 from mesh.errors import MeshError
 from mesh.subjects import Subjects
 from schemas.agent import WorkerRecord
-from schemas.envelope import UNREADABLE
 from schemas.ids import is_task_id
 from schemas.instant import unix
+from schemas.unreadable import UNREADABLE
 
 HOLDING_TASKS: Final = frozenset({"executor", "tool-runner"})
 _UNITS: Final = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))

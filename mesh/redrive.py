@@ -23,11 +23,11 @@ from mesh.log.reading import read_log
 from mesh.registry import FreshRegistry
 from mesh.subjects import Subjects
 from schemas.command import DeadLetter, Refusal, Submit, parse_submit
-from schemas.envelope import UNREADABLE
 from schemas.error import INVALID_INPUT, Error
 from schemas.ids import is_name, ulid
 from schemas.instant import unix
 from schemas.task import TaskAccepted
+from schemas.unreadable import UNREADABLE
 
 PAGE: Final = 50
 # What the broker set, or what was an order to it, and is none any more.

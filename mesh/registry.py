@@ -12,7 +12,7 @@ from msgspec import Struct
 from mesh.bus import Bus
 from mesh.subjects import Subjects
 from schemas.agent import AppRecord, WorkerRecord
-from schemas.envelope import UNREADABLE
+from schemas.unreadable import UNREADABLE
 
 T = TypeVar("T")
 FRESH_S: Final = 1.0

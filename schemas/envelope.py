@@ -13,11 +13,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from schemas import step, task
+from schemas.unreadable import UNREADABLE
 
 VERSION: Final = 1
 MAX_COMMIT_BYTES: Final = 768 * 1024
-# What decoding raises for bytes that are no such message: text that is not UTF-8 is no DecodeError, nor is depth.
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 EVENTS: Final[dict[str, type[Struct]]] = {**task.EVENTS, **step.EVENTS}
 TYPE_OF: Final[dict[type[Struct], str]] = {cls: name for name, cls in EVENTS.items()}

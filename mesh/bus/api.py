@@ -13,6 +13,7 @@ from mesh.bus.answers import ApiError, ErrorOnly, failure
 from mesh.bus.connection import Msg
 from mesh.bus.inbox import Inbox
 from mesh.errors import BusUnavailable, MeshError
+from schemas.unreadable import UNREADABLE
 
 T = TypeVar("T")
 _UNAVAILABLE = 503
@@ -44,7 +45,7 @@ class Api:
         except BusUnavailable:
             link.unanswered()
             raise
-        except msgspec.DecodeError as undecodable:
+        except UNREADABLE as undecodable:
             raise BusUnavailable(f"{full}: an answer that cannot be read: {undecodable}") from undecodable
         if isinstance(result, ApiError) and result.code == _UNAVAILABLE:
             link.unanswered()

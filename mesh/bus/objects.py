@@ -30,6 +30,7 @@ from mesh.bus.scan import Scan
 from mesh.errors import ArtifactDamaged, ArtifactMissing, BusUnavailable, MeshError
 from schemas.instant import unix
 from schemas.object import digest_of, is_digest, named
+from schemas.unreadable import UNREADABLE
 
 CHUNK_BYTES: Final = 128 * 1024
 # Content that is put again counts as new after this long; what is younger than twice this should not be removed.
@@ -298,7 +299,7 @@ async def _settle(on_way: Collection[asyncio.Task[int]]) -> None:
 def _decoded(message: StoredMessage) -> _Found:
     try:
         return _Found(msgspec.json.decode(message.data, type=_Meta), message.seq, message.at)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ArtifactDamaged(f"{message.subject} cannot be read: {error}") from error
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from mesh.bus.answers import WRONG_LAST_SEQUENCE, Ack, decode_ack, failure, last_sequence
 from mesh.bus.inbox import Inbox
 from mesh.bus.messages import Conflict, Observer
 from mesh.errors import BusUnavailable, MeshError
+from schemas.unreadable import UNREADABLE
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _BATCH = "Nats-Batch-Id"
@@ -90,7 +89,7 @@ class Publisher:
         except BusUnavailable:
             link.unanswered()
             raise
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise BusUnavailable(f"{subject} was answered by something that is no stream") from error
         link.answered()
         if self._observer is not None:

@@ -25,10 +25,10 @@ from mesh.log.objects import MeshObjects
 from mesh.log.ops import Flow, T, drive
 from mesh.subjects import Subjects
 from schemas import envelope, worker
-from schemas.envelope import UNREADABLE
 from schemas.error import Error
 from schemas.instant import rfc3339
 from schemas.object import LARGE_BYTES
+from schemas.unreadable import UNREADABLE
 from schemas.worker import WorkerAnswer, WorkerRequest
 
 PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)

@@ -19,6 +19,7 @@ from mesh.errors import InvalidInput
 from schemas import envelope
 from schemas.envelope import Commit, Event
 from schemas.object import LARGE_BYTES, MAX_VALUE_BYTES, ObjectRef
+from schemas.unreadable import UNREADABLE
 
 S = TypeVar("S", bound=Struct)
 # What a reference takes in a message, at the most; a value shorter than this is never moved.
@@ -72,7 +73,7 @@ async def restore(data: S, objects: Objects) -> S:
     body = await objects.read(ref.digest, max_bytes=MAX_VALUE_BYTES)
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"the {name} kept under {ref.digest} is no JSON: {error}") from error
     return replace(data, **{name: value, f"{name}_ref": None})
 

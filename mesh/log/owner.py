@@ -65,15 +65,15 @@ class Owner:
 
     def end(self, terminal: Struct, before: tuple[Event, ...] = ()) -> Flow[Verdict]:
         """Ends the task: as asked, or as canceled if a cancel request came first."""
-        while True:
+        while not self.out:
             if self.cancel_requested and not isinstance(terminal, TaskCanceled):
                 terminal = TaskCanceled(reason="canceled on request")
             result = yield from end_task(self.names, self.view, self.writer, terminal, before)
             self.view = result.view
             if result.stored:
                 return Ack()
-            if not self._holds(self.view):
-                return (yield from self._leave())
+            self.out = not self._holds(self.view)
+        return (yield from self._leave())
 
     def release(self, before: tuple[Event, ...] = ()) -> Flow[Verdict]:
         """Leaves in order without burning an attempt (P3)."""
@@ -86,6 +86,9 @@ class Owner:
         return Nak()
 
     def _append(self, events: tuple[Event, ...]) -> Flow[Appended]:
+        if self.out:
+            # The view is the new owner's by now, and what is appended after it would be stored.
+            raise Fenced
         result = yield from append(self.view, self.writer, events)
         # A tail may be ahead of this answer. A log that is not there is another matter: who went on from the old view
         # would not know its own commit when the log is back.
@@ -94,7 +97,6 @@ class Owner:
         return result
 
     def _leave(self) -> Flow[Verdict]:
-        self.out = True
         if self.view.head.phase == "ended":
             yield from tell_end(self.names, self.view)
         return Drop()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import zipfile
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import IO, Final
 
 import msgspec
@@ -23,6 +24,7 @@ from mesh.subjects import Subjects
 from schemas import envelope
 from schemas.ids import is_task_id
 from schemas.object import digest_of, digests_in, is_digest, named
+from schemas.unreadable import UNREADABLE
 
 VERSION: Final = 1
 ABOUT: Final = "archive.json"
@@ -30,6 +32,10 @@ COMMITS: Final = "commits.jsonl"
 OBJECTS: Final = "objects/"
 PIECE_BYTES: Final = 128 * 1024
 MAX_BATCH: Final = 1_000
+# What reading a damaged file raises, or one that other programs pack: encrypted, by a method that is not known here.
+NO_ARCHIVE: Final = (
+    zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError, *UNREADABLE,
+)  # fmt: skip
 
 
 class About(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -81,23 +87,31 @@ async def restore(bus: Bus, names: Subjects, file: IO[bytes]) -> About:
     Raises: InvalidInput for what is no archive, or if another log has this id; TooLarge for a log with more commits
     than a broker takes at once; BusUnavailable if it is not known to be restored: restore it again.
     """
-    try:
-        with zipfile.ZipFile(file) as packed:
-            about, bodies = _checked(packed)
-            if await _is_there(bus, names, about.task, bodies):
-                return about
+    with _reading():
+        packed = zipfile.ZipFile(file)
+        about, bodies = _checked(packed)
+    with packed:
+        if await _is_there(bus, names, about.task, bodies):
+            return about
+        with _reading():
             for digest in about.objects:
                 await _verify(digest, packed)
-            for digest in about.objects:
-                await bus.put_object(names.artifacts, _pieces(digest, packed))
-    except (zipfile.BadZipFile, KeyError, msgspec.DecodeError, UnicodeDecodeError, EOFError) as error:
-        raise InvalidInput(f"this is no archive of a log: {error}") from error
+        for digest in about.objects:
+            await bus.put_object(names.artifacts, _pieces(digest, packed))
     if len(bodies) > MAX_BATCH:
         raise TooLarge(f"the log of task '{about.task}' has {len(bodies)} commits", hint=f"{MAX_BATCH} are taken")
     stored = await bus.append_all(names.task(about.task), bodies)
     if isinstance(stored, Conflict) and not await _is_there(bus, names, about.task, bodies):
         raise BusUnavailable(f"the log of task '{about.task}' was written meanwhile", hint="look at it with mesh show")
     return about
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except NO_ARCHIVE as error:
+        raise InvalidInput(f"this is no archive of a log: {error}") from error
 
 
 def _line(message: StoredMessage) -> bytes:

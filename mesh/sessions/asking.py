@@ -16,7 +16,7 @@ from mesh.errors import BusUnavailable, InvalidInput, MeshError, UnknownTask, Vi
 from mesh.subjects import Subjects
 from schemas import error as codes
 from schemas import session
-from schemas.envelope import UNREADABLE, VERSION
+from schemas.envelope import VERSION
 from schemas.error import Error
 from schemas.instant import rfc3339
 from schemas.session import (
@@ -36,6 +36,7 @@ from schemas.session import (
     TasksAnswer,
     TasksRequest,
 )
+from schemas.unreadable import UNREADABLE
 
 # An answer that waits for the view takes as long as it may, and some time on its way.
 MARGIN_S: Final = 2.0

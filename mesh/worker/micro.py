@@ -132,7 +132,7 @@ class Micro:
         queues = [
             Queue(
                 name=worker.consumer.name, in_flight=len(worker.held), slots=worker.slots, pending=one.state.pending,
-                idle_s=time.time() - worker.tally.last_at, oldest_s=worker.oldest_s(), longest_s=worker.longest_s,
+                idle_s=worker.tally.idle_s, oldest_s=worker.oldest_s(), longest_s=worker.longest_s,
                 paused=worker.paused, unread=one.unread, unread_s=one.unread_s,
             )
             for worker, one in zip(self._workers, read, strict=True)

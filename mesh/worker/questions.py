@@ -16,7 +16,7 @@ from mesh.bus import Bus, LiveMessage
 from mesh.errors import PermissionDenied
 from mesh.subjects import is_inbox
 from schemas import worker
-from schemas.envelope import UNREADABLE
+from schemas.unreadable import UNREADABLE
 from schemas.worker import WorkerAnswer, WorkerRequest
 
 log = structlog.get_logger("mesh.worker")

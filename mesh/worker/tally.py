@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
-from mesh.clock import Clock, SystemClock
 from schemas.service import EndpointStats, QueueState
 
 _NS: Final = 1_000_000_000
 
 
 class Tally:
-    """Counts deliveries; `last_at` is when one was last taken or let go (seconds since 1970)."""
+    """Counts deliveries; times are seconds since 1970, by a clock that may be set meanwhile."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
-        self._clock = clock or SystemClock()
-        self.started_at = self.last_at = self._clock.now()
+    def __init__(self) -> None:
+        self.started_at = time.time()
         self.handled = 0
         self.failed = 0
         self.busy_s = 0.0
         self.last_error = ""
+        self._moved_at = time.monotonic()
+
+    @property
+    def idle_s(self) -> float:
+        """How long no delivery has been taken or let go."""
+        return time.monotonic() - self._moved_at
+
+    @property
+    def last_at(self) -> float:
+        """When one was last taken or let go."""
+        return time.time() - self.idle_s
 
     def take(self) -> None:
         """A delivery has come."""
-        self.last_at = self._clock.now()
+        self._moved_at = time.monotonic()
 
     def let_go(self, seconds: float) -> None:
         """A delivery was handled in that time, well or not."""
-        self.last_at = self._clock.now()
+        self._moved_at = time.monotonic()
         self.handled += 1
         self.busy_s += seconds
 

@@ -21,10 +21,11 @@ from schemas import command as commands
 from schemas import envelope
 from schemas import error as codes
 from schemas.command import Fired, Run
-from schemas.envelope import UNREADABLE, VERSION
+from schemas.envelope import VERSION
 from schemas.error import Error
 from schemas.ids import is_task_id
 from schemas.signal import Broadcast, Told
+from schemas.unreadable import UNREADABLE
 from services.executor.execution import Execution, Served
 from services.executor.stopping import Stop
 

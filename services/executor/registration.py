@@ -10,8 +10,9 @@ from mesh.bus import Bus
 from mesh.clock import SystemClock
 from mesh.errors import AppError
 from schemas.agent import AppRecord
-from schemas.envelope import UNREADABLE, VERSION
+from schemas.envelope import VERSION
 from schemas.instant import rfc3339
+from schemas.unreadable import UNREADABLE
 
 log = structlog.get_logger("mesh.executor")
 

@@ -17,12 +17,12 @@ from mesh.worker import Held
 from schemas import command, signal
 from schemas import error as codes
 from schemas.command import Admission, Fired, Refusal, Submit, parse_submit
-from schemas.envelope import UNREADABLE
 from schemas.error import Error
 from schemas.ids import derived_id, is_name, is_task_id
 from schemas.instant import rfc3339
 from schemas.signal import Answer, TaskSignal
 from schemas.task import TaskAccepted, TaskRejected
+from schemas.unreadable import UNREADABLE
 from services.router import rules
 from services.router.registry import AgentRegistry
 

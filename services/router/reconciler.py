@@ -23,7 +23,7 @@ from mesh.log.head import View, view_of
 from mesh.log.ops import Flow
 from mesh.streams import Definitions
 from schemas.command import Run
-from schemas.envelope import UNREADABLE
+from schemas.unreadable import UNREADABLE
 from services.router import rules
 from services.router.duty import Duty
 

@@ -13,8 +13,8 @@ from mesh.registry import FreshRegistry, Registry
 from mesh.subjects import Subjects
 from schemas import error as codes
 from schemas.agent import AppRecord
-from schemas.envelope import UNREADABLE
 from schemas.error import Error
+from schemas.unreadable import UNREADABLE
 
 log = structlog.get_logger("mesh.router")
 

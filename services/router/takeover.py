@@ -21,7 +21,7 @@ from mesh.log.driver import Driver
 from mesh.log.ops import Flow
 from schemas.agent import WorkerRecord
 from schemas.command import Call, Run
-from schemas.envelope import UNREADABLE
+from schemas.unreadable import UNREADABLE
 from services.router import rules
 from services.router.rules import Lost
 

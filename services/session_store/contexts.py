@@ -30,11 +30,9 @@ def contexts(connection: Connection, request: ContextsRequest) -> ContextsAnswer
 
     A task that named no context, and that no other goes on from, is none.
     """
-    view = views.current(connection)
+    view = views.answering(connection)
     fixed = ["contexts", request.owner]
     after = pages.position(fixed, request.page_token, 1)
-    if view is None:
-        return ContextsAnswer(v=VERSION)
     limit = checked_limit(request.limit)
     query = select(*RECORD).where(talks.c.view == view.number)
     if request.owner is not None:
@@ -49,9 +47,7 @@ def contexts(connection: Connection, request: ContextsRequest) -> ContextsAnswer
 
 def belongings(connection: Connection, context_id: str, owner: str | None) -> Belongings:
     """The tasks of a conversation; needed while one of their trees has not ended, or a fork goes on from one."""
-    view = views.current(connection)
-    if view is None:
-        return Belongings()
+    view = views.answering(connection)
     mine = and_(tasks.c.view == view.number, tasks.c.context_id == context_id)
     if owner is not None:
         mine = and_(mine, tasks.c.owner == owner)

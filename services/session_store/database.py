@@ -17,10 +17,12 @@ from sqlalchemy.exc import (
     ArgumentError,
     DataError,
     DBAPIError,
+    DisconnectionError,
     IntegrityError,
     NoSuchModuleError,
     SQLAlchemyError,
 )
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from mesh.errors import AppError, MeshError
 from mesh.server.lock import flock_module, open_lock
@@ -116,7 +118,7 @@ class Database:
             raise DataRefused(f"the database {self.shown} cannot hold this: {error}") from error
         except DBAPIError as error:
             raise DatabaseUnavailable(f"the database {self.shown} refuses: {error.orig}") from error
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             raise DatabaseUnavailable(f"the database {self.shown} cannot be used: {error}") from error
 
     def _write(self, work: Callable[..., T], args: Any, kwargs: Any) -> T:
@@ -176,7 +178,7 @@ class AdvisoryLock:
 
 
 class FileLock:
-    """An `flock` beside the file: when the process ends, so does the lock."""
+    """An `flock` beside the file: when the process ends, or the lock is removed with the file, so does the lock."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -184,6 +186,7 @@ class FileLock:
 
     def acquire(self) -> bool:
         fcntl = flock_module()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         fd = open_lock(self._path)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -194,7 +197,7 @@ class FileLock:
         return True
 
     def holds(self) -> bool:
-        return self._fd is not None
+        return self._fd is not None and _file_at(self._path) == _which(os.fstat(self._fd))
 
     def release(self) -> None:
         fd, self._fd = self._fd, None
@@ -213,10 +216,8 @@ def _parsed(url: str) -> URL:
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise AppError(f"MESH_DATABASE: {parsed.drivername} is not known here", hint="sqlite or postgresql")
-    if parsed.get_backend_name() == "sqlite":
-        if not parsed.database or parsed.database == ":memory:":
-            raise AppError("MESH_DATABASE names no file", hint="sqlite:///folder/file.db")
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    if parsed.get_backend_name() == "sqlite" and (not parsed.database or parsed.database == ":memory:"):
+        raise AppError("MESH_DATABASE names no file", hint="sqlite:///folder/file.db")
     return parsed
 
 
@@ -228,9 +229,37 @@ def _engine(url: URL) -> Engine:
             f"the driver for {url.drivername} is not installed", hint="pip install 'nats-agent-mesh[postgres]'"
         ) from error
     if url.get_backend_name() == "sqlite":
+        kept = _Kept(Path(str(url.database)))
         event.listen(engine, "connect", _prepare)
+        event.listen(engine, "connect", kept.opened)
+        event.listen(engine, "checkout", kept.taken)
         event.listen(engine, "begin", _begin)
     return engine
+
+
+class _Kept:
+    """Lets go of connections whose file was removed, or replaced: they would go on showing the old one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def opened(self, _: Any, record: ConnectionPoolEntry) -> None:
+        record.info["file"] = _file_at(self._path)
+
+    def taken(self, _: Any, record: ConnectionPoolEntry, proxy: Any) -> None:
+        if record.info["file"] != _file_at(self._path):
+            raise DisconnectionError(f"{self._path} is another file now")
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    try:
+        return _which(path.stat())
+    except OSError:
+        return None
+
+
+def _which(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def _prepare(connection: Any, _: Any) -> None:

@@ -78,8 +78,8 @@ class Lookout:
         self._waiting = waiting
         self._view: View | None = None
         self._last = 0
-        self._moved_at = time.time()
-        self._unusable, self._usable_at = "", time.time()
+        self._moved_at = time.monotonic()
+        self._unusable, self._usable_at = "", time.monotonic()
         self._ahead: deque[tuple[float, int]] = deque(maxlen=REMEMBERED)
 
     async def serve(self) -> None:
@@ -102,7 +102,7 @@ class Lookout:
             "sequence": str(seen.sequence),
             "lag": str(max(0, seen.last - seen.sequence)),
             "behind_s": f"{seen.behind_s:.0f}",
-            "last_progress": rfc3339(self._moved_at),
+            "last_progress": rfc3339(time.time() - seen.still_s),
             "in_hand": str(len(self._book)),
             "waiting": str(len(self._waiting)),
             "cure": SEE_TO_IT if seen.unusable else "",
@@ -110,13 +110,13 @@ class Lookout:
         return Condition(health=judge(seen), metadata=metadata, endpoints=self._book.endpoints())
 
     def _seen(self) -> Seen:
-        now, view = time.time(), self._view
+        now, view = time.monotonic(), self._view
         return Seen(
             role=self._keeper.role, sequence=view.seq if view is not None else 0, last=self._last,
             complete=view is not None and view.complete, still_s=now - self._moved_at,
             behind_s=now - self._ahead[0][0] if self._ahead else 0.0,
             unusable=self._unusable, unusable_s=now - self._usable_at, problem=self._keeper.problem,
-            refused_s=time.monotonic() - self._book.refused_at,
+            refused_s=now - self._book.refused_at,
         )  # fmt: skip
 
     async def _look_at_view(self) -> None:
@@ -129,15 +129,15 @@ class Lookout:
             # Before it has begun its tables may not be there.
             self._unusable = error.message if self._keeper.begun or self._keeper.problem else ""
         else:
-            self._unusable, self._usable_at = "", time.time()
+            self._unusable, self._usable_at = "", time.monotonic()
             if view != self._view:
-                self._view, self._moved_at = view, time.time()
+                self._view, self._moved_at = view, time.monotonic()
 
     async def _look_at_log(self) -> None:
         shown = self._view.seq if self._view is not None else 0
         with suppress(MeshError):
             self._last = await self._bus.last_sequence(self._names.tasks)
-            self._ahead.append((time.time(), self._last))
+            self._ahead.append((time.monotonic(), self._last))
             if shown < self._last:
                 # The newest commits may have been purged before they were read; then nothing more comes.
                 await self._keeper.check()

@@ -195,7 +195,12 @@ class Keeper:
                 raise MeshError("another process writes this database")
             view = await self._database.write(views.begin, self._names.tasks, old.view.created, as_current=False)
             new = Builder(self._bus, self._names, self._database, view, self._tell)
-            running = group.create_task(new.run())
+            building = new.run()
+            try:
+                running = group.create_task(building)
+            except RuntimeError as error:  # a group does not say beforehand that it takes nothing any more
+                building.close()
+                raise MeshError("the view is not kept up any more; the old one stays") from error
             try:
                 while not running.done() and not await self._database.write(views.put_in_place, old.view, new.view):
                     await self.moved(RETRY_S)
@@ -220,6 +225,8 @@ class Keeper:
                 while True:
                     if not await still():
                         raise Overtaken("the lock of the database is lost")
+                    if await self._database.read(views.current) is None:
+                        raise Overtaken("the database is another one")
                     await asyncio.sleep(HEARTBEAT_S)
         finally:
             self._builder = self._group = self._running = None
@@ -261,7 +268,7 @@ class Keeper:
         if facts.last_seq < view.seq:
             return "the stream is shorter than it was"
         newest = await self._bus.newest(self._names.tasks, self._names.purged(), leader=True)
-        if newest is not None and 0 < view.seq < rules.floor_in(newest.data):
+        if newest is not None and 0 < view.seq < rules.floor_in(newest.data, newest.seq):
             return "what was purged since is no longer said"
         return ""
 

@@ -11,8 +11,9 @@ import structlog
 from mesh.bus import Bus, LiveMessage
 from mesh.errors import BusUnavailable, InvalidInput, MeshError
 from schemas import session
-from schemas.envelope import UNREADABLE, VERSION
+from schemas.envelope import VERSION
 from schemas.session import DeleteAnswer, DeleteRequest, RebuildAnswer, RebuildRequest
+from schemas.unreadable import UNREADABLE
 from services.session_store import contexts, views
 from services.session_store.database import Database
 from services.session_store.keeper import Keeper
@@ -74,11 +75,12 @@ class Orders:
     async def _deleted(self, request: DeleteRequest) -> int:
         wait_s = min(max(request.wait_s, 0.0), session.MAX_WAIT_S)
         await self._waiting.reach(request.sequence, asyncio.get_running_loop().time() + wait_s)
+        if not await self._retention.current():
+            raise BusUnavailable("the view does not show all that the log holds yet")
+        # Only now: what came to the log meanwhile may need the others.
         found = await self._database.read(contexts.belongings, request.context_id, request.owner)
         if len(found.owners) > 1:
             raise InvalidInput(f"its tasks are of {len(found.owners)} owners", hint="name one: --owner OWNER")
-        if not await self._retention.current():
-            raise BusUnavailable("the view does not show all that the log holds yet")
         if found.needed_by:
             raise InvalidInput(f"its logs are still needed by {', '.join(found.needed_by[:MAX_NAMED])}")
         await self._retention.purge(found.tasks)

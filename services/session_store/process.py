@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from mesh.clock import SystemClock
 from mesh.service import ServiceConfig
 from mesh.worker import Condition, Crew
 from services.session_store.database import Database
@@ -38,7 +37,7 @@ class SessionStoreService:
         try:
             async with self._crew.connected() as bus, asyncio.TaskGroup() as group:
                 keeper = Keeper(bus, names, database)
-                retention = Retention(bus, names, database, keeper, SystemClock(), Ages(keep_s=settings.keep_s))
+                retention = Retention(bus, names, database, keeper, Ages(keep_s=settings.keep_s))
                 waiting = Waiting(database, keeper)
                 orders = Orders(bus, database, keeper, retention, waiting, f"{self.name} ({database.shown})")
                 requests = Requests(bus, names, database, waiting, orders)

@@ -57,9 +57,7 @@ _TYPES: Final[dict[str, Any]] = {
 
 def get(connection: Connection, request: GetRequest, *, artifacts: int = MAX_ARTIFACTS) -> GetAnswer:
     """One task with its bodies, so many artifacts at the most."""
-    view = views.current(connection)
-    if view is None:
-        return GetAnswer(v=VERSION)
+    view = views.answering(connection)
     asked = tasks.c.submit == request.submit if request.submit else tasks.c.id == request.id
     query = select(*RECORD).where(tasks.c.view == view.number, asked).order_by(tasks.c.first.desc()).limit(1)
     if request.owner is not None:
@@ -74,7 +72,7 @@ def tasks_like(connection: Connection, request: TasksRequest, *, look: int = MAX
 
     Where few of the `look` tasks that are looked through fit, the page ends before its limit, and its token leads on.
     """
-    view = views.current(connection)
+    view = views.answering(connection)
     fixed = [request.state, request.agent, request.context_id, request.owner, request.since]
     after = pages.position(fixed, request.page_token, 1)
     limit = checked_limit(request.limit)
@@ -82,8 +80,6 @@ def tasks_like(connection: Connection, request: TasksRequest, *, look: int = MAX
     since = None if request.since is None else _normal(request.since)
     if request.state is not None and request.state not in STATES:
         raise InvalidInput(f"`$.state` is none: {request.state[:64]!r}", hint=f"states are {', '.join(STATES)}")
-    if view is None:
-        return TasksAnswer(v=VERSION)
     order = next(columns for columns in ORDERS if fits.keys() >= set(columns))
     looked = select(*RECORD).where(tasks.c.view == view.number, *(tasks.c[name] == fits[name] for name in order))
     looked = looked.order_by(tasks.c.status_sequence.desc())
@@ -113,12 +109,10 @@ def _of_some(looked: Select[Any], rest: list[Fit], look: int) -> Select[Any]:
 
 def history(connection: Connection, request: HistoryRequest) -> HistoryAnswer:
     """One page of what was said in a context, in the order of its tasks; raises InvalidInput."""
-    view = views.current(connection)
+    view = views.answering(connection)
     fixed = [request.context_id, request.owner]
     after = pages.position(fixed, request.page_token, 3) or [0, 0, 0]
     limit = checked_limit(request.limit)
-    if view is None:
-        return HistoryAnswer(v=VERSION)
     mine = and_(tasks.c.view == view.number, tasks.c.context_id == request.context_id)
     if request.owner is not None:
         mine = and_(mine, tasks.c.owner == request.owner)

@@ -15,7 +15,7 @@ from mesh.bus import Bus, LiveMessage, Subscription
 from mesh.errors import InvalidInput, MeshError
 from mesh.subjects import Subjects, is_inbox
 from schemas import session
-from schemas.envelope import UNREADABLE, VERSION
+from schemas.envelope import VERSION
 from schemas.ids import is_task_id
 from schemas.session import (
     ContextsAnswer,
@@ -27,6 +27,7 @@ from schemas.session import (
     TasksAnswer,
     TasksRequest,
 )
+from schemas.unreadable import UNREADABLE
 from services.session_store import contexts, queries
 from services.session_store.book import Book, Question
 from services.session_store.database import READERS, Database

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from schemas import envelope, step, task
+from schemas import envelope, step, task, unreadable
 from schemas.envelope import Commit, Event
 from schemas.object import digests_in
 from schemas.purge import LogsPurged
@@ -26,7 +26,7 @@ ARTIFACT: Final = "artifact"
 SAID: Final = (INPUT, RECEIVED, OUTPUT)
 
 # A commit may also hold a number or a time that is none.
-UNREADABLE: Final = (*envelope.UNREADABLE, OverflowError, ValueError)
+UNREADABLE: Final = (*unreadable.UNREADABLE, OverflowError, ValueError)
 _STATES: Final = {
     task.ACCEPTED: "submitted",
     task.STARTED: "working",
@@ -103,10 +103,10 @@ def purged(data: bytes) -> LogsPurged | None:
         return None
 
 
-def floor_in(data: bytes) -> int:
-    """Up to where the messages like this one are gone; 0 where it cannot be read."""
+def floor_in(data: bytes, seq: int) -> int:
+    """Up to where messages like this one, which stands at `seq`, are gone; 0 where it cannot be read, or be so."""
     said = purged(data)
-    return said.floor if said is not None else 0
+    return said.floor if said is not None and said.floor < seq else 0
 
 
 def _opening(stored: Stored) -> Row:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 from sqlalchemy import Connection, Table, Update, bindparam, delete, func, insert, select, update
 
-from mesh.errors import MeshError
+from mesh.errors import MeshError, ViewBehind
 from schemas import error as codes
 from schemas.instant import unix
 from schemas.session import TaskRecord
@@ -79,6 +79,14 @@ def current(connection: Connection) -> View | None:
         if found is None
         else View(found.view, found.seq, found.applied, found.complete, found.stream, found.created)
     )
+
+
+def answering(connection: Connection) -> View:
+    """The same, for who asks about tasks; raises ViewBehind where there is none: that is no empty one."""
+    view = current(connection)
+    if view is None:
+        raise ViewBehind("the session store has no view yet", hint="ask again")
+    return view
 
 
 def begin(connection: Connection, stream: str, created: str, *, as_current: bool) -> View:

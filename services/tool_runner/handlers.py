@@ -28,11 +28,12 @@ from mesh.worker import Held
 from mesh.worker.turns import Turns
 from schemas import error as codes
 from schemas.command import Call
-from schemas.envelope import UNREADABLE, VERSION, Head
+from schemas.envelope import VERSION, Head
 from schemas.error import Error
 from schemas.ids import is_task_id
 from schemas.signal import Broadcast
 from schemas.step import Result, StepFailed
+from schemas.unreadable import UNREADABLE
 from services.tool_runner import rules
 from services.tool_runner.progress import Progress
 from services.tool_runner.reading import TaskLogs

@@ -282,3 +282,18 @@ async def test_whatever_is_published_ends_as_a_task_or_a_dead_letter(world: Worl
     assert len(buried) == sum(not is_name(agent) for agent, _ in submits)
     await router.stop()
     await executor.stop()
+
+
+@pytest.mark.parametrize(
+    "record", [b"otters", b'{"v":1,"app":"\xff"}', b'{"x":' + b"[" * 100_000], ids=["text", "bytes", "deep"]
+)
+async def test_records_that_nobody_can_read_are_left_out_of_the_registry(
+    world: World, app: Mesh, record: bytes
+) -> None:
+    await world.router()
+    await world.bus.put(world.names.agents, "strange", record)
+    await world.bus.put(world.names.workers, "strange", record)
+    await world.executor(app)
+    await world.router()
+    assert (await world.run("echo", "x")).output == "x"
+    assert (await world.run("nobody", "x")).state == "rejected"

@@ -190,3 +190,12 @@ async def test_a_bad_reference_is_a_rejected_task_that_says_why(large: World, co
     assert found.types == ["task.rejected"]
     assert found.result.error is not None
     assert says in found.result.error.message
+
+
+async def test_a_kept_input_that_is_no_json_is_refused_at_the_first_look(large: World) -> None:
+    there = await large.bus.put_object(large.names.artifacts, b'"\xff"')
+    body = {"input_ref": {"digest": there.digest, "size": 3}, "task_id": "t"}
+    await large.bus.publish(large.names.submit("echo"), msgspec.json.encode(body))
+    found = await large.outcome("t")
+    assert found.result.error is not None
+    assert (found.result.error.code, found.types.count("task.started")) == ("invalid_input", 1)

@@ -115,6 +115,22 @@ async def test_a_record_that_outlives_its_router_keeps_nobody_waiting(world: Wor
     await eventually(lambda: world.queued("run"), WATCHED_S / 2)
 
 
+async def test_a_command_that_nobody_can_read_keeps_no_router_from_its_rounds(world: World) -> None:
+    world.set(reconcile_s=0.1)
+    old = await world.router()
+    await lost_command(world, "t")
+    await old.stop()
+    await world.bus.publish(world.names.run("nobody"), b'{"v":1,"task":"\xff"}')
+    await world.router()
+
+    async def mended() -> bool:
+        return any(message.subject == world.names.run("shop") for message in await world.queued("run"))
+
+    await eventually(mended)
+    async with watched(world) as rounds:
+        await eventually(lambda: len(rounds.by) >= 2)
+
+
 async def test_a_round_over_a_long_queue_keeps_a_page_of_it(world: World) -> None:
     """Each log and each command has 16 KiB; neither is ever all in memory."""
     count, opening = 2000, TaskAccepted(agent="greet", pool="shop", input="x" * 15_900, digest="d", sequence=1, at="")

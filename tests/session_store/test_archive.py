@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import zipfile
 
 import pytest
@@ -111,6 +112,28 @@ async def test_what_is_no_whole_archive_is_refused_and_leaves_nothing(world: Wor
         await archive.restore(world.bus, world.names, _changed(whole, digest, b"other"))
     assert await world.entries(task.id) == []
     assert [one async for one in world.bus.objects(world.names.artifacts)] == []
+
+
+async def test_an_archive_with_any_wrong_byte_is_refused_or_restores_the_log_as_it_was(world: World) -> None:
+    await world.serve(app)
+    task = await world.client.submit("report", "otters")
+    await world.outcome(task.id)
+    before = await read_messages(world.bus, world.names, task.id)
+    whole, rng = (await archived(world, task.id)).getvalue(), random.Random(1)
+    await purge(world, task.id)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(whole))] ^= rng.randrange(1, 256)
+        try:
+            await archive.restore(world.bus, world.names, io.BytesIO(damaged))
+        except InvalidInput:
+            refused += 1
+        else:
+            after = await read_messages(world.bus, world.names, task.id)
+            assert [one.data for one in after] == [one.data for one in before]
+            await purge(world, task.id)
+    assert refused > 200
 
 
 async def test_what_is_there_already_is_young_again_so_that_nobody_removes_it_before_its_log_is_back(

@@ -9,8 +9,10 @@ import pytest
 from mesh.errors import InvalidInput, UnknownTask
 from mesh.sessions import SessionStore
 from schemas.session import ContextRecord, ContextsRequest, DeleteRequest, TasksRequest
+from services.session_store.retention import Retention
 from tests.integration.world import World
 from tests.session_store.test_asking import app, serve
+from tests.session_store.test_retention import Keeping
 
 
 async def said(world: World, *contexts: str, owner: str = "acme/ann") -> list[str]:
@@ -84,6 +86,25 @@ async def test_a_conversation_with_a_task_that_has_not_ended_is_kept(world: Worl
     await world.executor(app)
     await world.outcome(waiting.id)
     assert await store.delete(DeleteRequest(v=1, context_id="c", sequence=await newest(world))) == 2
+
+
+async def test_a_conversation_that_goes_on_while_its_store_catches_up_is_kept(
+    world: World, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current, logs = Retention.current, Keeping(world, database)
+
+    async def goes_on(self: Retention) -> bool:
+        await logs.log("second", context="c", ended=False)
+        return await current(self)
+
+    await serve(world, database)
+    await logs.log("first", context="c")
+    monkeypatch.setattr(Retention, "current", goes_on)
+    with pytest.raises(InvalidInput, match="second"):
+        await SessionStore(world.bus, world.names).delete(
+            DeleteRequest(v=1, context_id="c", sequence=await newest(world))
+        )
+    assert await world.log("first")
 
 
 async def test_a_store_that_is_down_while_a_conversation_is_deleted_forgets_it_too(

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mesh.errors import BusUnavailable
 from mesh.sessions import SessionStore
-from mesh.testing import Processes
+from mesh.testing import Processes, eventually
 from schemas.session import DONE, STARTED, TasksRequest
 from tests.integration.world import World
 from tests.session_store.app import app
@@ -163,3 +164,32 @@ async def test_a_store_that_is_killed_while_it_rebuilds_keeps_its_old_view(
         assert await store.drain() == 0
     await watcher.check()
     assert await all_rows(url) == await rebuilt_rows(world, new_database)
+
+
+@pytest.mark.parametrize("left", ["the lock", "the folder", "nothing"])
+async def test_a_store_whose_file_is_removed_builds_its_view_again(world: World, tmp_path: Path, left: str) -> None:
+    await world.serve(app)
+    folder, asking = tmp_path / "sub", SessionStore(world.bus, world.names)
+    url = f"sqlite:///{folder / 's.db'}"
+    world.give(database=url)
+    store = await world.start("session-store")
+    await submit_some(world, 5)
+    await settled(world)
+    for path in folder.iterdir():
+        if left != "the lock" or path.suffix != ".lock":
+            path.unlink()
+    if left == "nothing":
+        folder.rmdir()
+
+    async def asked_by_many() -> set[int]:
+        """By as many at once as there are connections, so that each is used."""
+        last = (await whole_log(world.bus, world.names))[-1].seq
+        request = TasksRequest(v=1, sequence=last, wait_s=0.1)
+        pages = await asyncio.gather(*(asking.tasks(request) for _ in range(20)))
+        return {len(page.tasks) for page in pages}
+
+    await submit_some(world, 5)
+    assert await eventually(asked_by_many, forgive=BusUnavailable) == {10}
+    assert [await asked_by_many() for _ in range(5)] == [{10}] * 5
+    await store.stop()
+    assert await all_rows(url) == await rebuilt_rows(world, lambda: f"sqlite:///{tmp_path / 'other.db'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,7 +15,7 @@ from mesh.doctor import Finding, examine
 from mesh.errors import BusUnavailable, InvalidInput
 from mesh.testing import eventually
 from schemas.service import ServiceInfo, ServicePing, ServiceStats
-from services.session_store import health, requests
+from services.session_store import health, keeper, requests
 from services.session_store.database import Database
 from services.session_store.health import Seen, judge
 from tests.integration.world import World
@@ -134,10 +135,15 @@ async def writing_held(url: str) -> AsyncIterator[None]:
 
 
 @pytest.mark.usefixtures("soon")
-async def test_a_store_whose_view_does_not_follow_the_log_is_stuck_until_it_does(world: World, database: str) -> None:
+@pytest.mark.parametrize("set_by_s", [0.0, -3600.0])
+async def test_a_store_whose_view_does_not_follow_the_log_is_stuck_until_it_does(
+    world: World, database: str, set_by_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.give(database=database)
     await world.start("session-store")
     await world.client.tasks()
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + set_by_s)
     async with writing_held(database):
         last = await append(world, "t", commit("t"))
         one = await says(world, "stuck")
@@ -151,16 +157,34 @@ async def test_a_store_whose_view_does_not_follow_the_log_is_stuck_until_it_does
 
 @pytest.mark.usefixtures("soon")
 async def test_a_store_whose_database_cannot_be_used_is_stuck_and_says_what_to_see_to(
-    world: World, database: str
+    world: World, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(keeper, "HEARTBEAT_S", 60.0)
     world.give(database=database)
     await world.start("session-store")
-    broken = Database(database)
-    await broken.write(Connection.execute, text("DROP TABLE mesh_views"))
-    await broken.aclose()
+    await drop_a_table(database)
     assert "mesh_views" in (await says(world, "stuck"))["reason"]
     [found] = await doctor(world)
     assert (found.state, found.cure) == ("problem", health.SEE_TO_IT)
+
+
+async def drop_a_table(url: str) -> None:
+    broken = Database(url)
+    await broken.write(Connection.execute, text("DROP TABLE mesh_views"))
+    await broken.aclose()
+
+
+async def test_a_store_whose_tables_somebody_dropped_builds_its_view_again(
+    world: World, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "HEARTBEAT_S", 0.05)
+    world.give(database=database)
+    await world.start("session-store")
+    last = await append(world, "t", commit("t"))
+    await world.client.tasks(sequence=last)
+    await drop_a_table(database)
+    page = await eventually(lambda: world.client.tasks(sequence=last), forgive=BusUnavailable)
+    assert [one.id for one in page.tasks] == ["t"]
 
 
 async def test_a_store_that_refuses_questions_is_busy(

@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import Connection, event, select
 
-from mesh.errors import InvalidInput
+from mesh.errors import InvalidInput, ViewBehind
 from schemas.error import Error
 from schemas.session import (
     ContextsRequest,
@@ -25,7 +25,7 @@ from schemas.session import (
 )
 from schemas.step import ArtifactAdded
 from schemas.task import MessageReceived, TaskCompleted, TaskFailed
-from services.session_store import contexts, queries, retention
+from services.session_store import contexts, queries, retention, views
 from services.session_store.database import Database
 from services.session_store.pages import token
 from services.session_store.tables import contexts as talks
@@ -288,3 +288,11 @@ def _bodies_read(database: Database) -> list[int]:
 
     event.listen(database._engine, "after_cursor_execute", ran)
     return sizes
+
+
+async def test_a_store_without_a_view_says_so_and_shows_no_empty_list(made: Made) -> None:
+    await made.database.write(views.prepare)
+    with pytest.raises(ViewBehind):
+        await made.ask(queries.tasks_like, ALL)
+    with pytest.raises(ViewBehind):
+        await made.ask(retention.due_for_purge, at(1), 10)

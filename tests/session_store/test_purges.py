@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import Connection, select, update
 
 from mesh.bus import Bus, StoredMessage
+from mesh.errors import MeshError
 from mesh.testing import eventually
+from schemas.envelope import VERSION
+from schemas.purge import LogsPurged
 from schemas.step import ArtifactAdded
 from services.session_store import tables, views
-from services.session_store.keeper import Builder
+from services.session_store.database import Database
+from services.session_store.keeper import Builder, Keeper
 from services.session_store.retention import Ages, Retention
 from tests.integration.world import World
 from tests.session_store.test_retention import AGES, KEEP_S, Keeping, kept
@@ -108,7 +114,7 @@ async def test_who_is_killed_between_the_purge_and_its_word_does_both_again(new:
         due = await end_of(store, "gone")
         dying = await Bus.connect(store.world.url, name="dying", observer=KilledBefore(names.purged()))
         with pytest.raises(Killed):
-            await Retention(dying, names, store.database, store.keeper, store.clock, AGES).purge(due)
+            await Retention(dying, names, store.database, store.keeper, AGES).purge(due)
         await dying.aclose()
         assert await ids(store) == {"gone", "stays"}, "nothing forgets by itself"
         await store.retention.purge(due)
@@ -158,6 +164,48 @@ async def test_what_is_said_about_purges_is_pruned_and_who_missed_it_begins_anew
         again = await away.database.read(views.current)
         assert again is not None
         assert again.number == found.number, "it has seen what is said now"
+
+
+async def test_what_claims_that_all_that_is_to_come_is_gone_is_not_believed(new: Callable[[], Keeping]) -> None:
+    store, away = new(), new()
+    async with kept(store), kept(away):
+        await store.log("gone")
+        await store.log("stays")
+        await store.caught_up()
+        await away.caught_up()
+        before = await away.database.read(views.current)
+    names, forged = store.world.names, LogsPurged(v=VERSION, by="x", floor=2**62)
+    await store.world.bus.publish(names.purged(), msgspec.json.encode(forged))
+    async with kept(store.again()) as store:
+        await store.caught_up()
+        await store.retention.purge(await end_of(store, "gone"))
+    async with kept(away.again()) as away:
+        await away.caught_up()
+        assert await away.left() == {"stays"}
+        after = await away.database.read(views.current)
+        assert before is not None
+        assert after is not None
+        assert after.number == before.number, "it was not begun anew"
+
+
+async def test_a_rebuild_during_which_its_store_stops_writing_fails_and_no_more(world: World, database: str) -> None:
+    class Ends(Database):
+        """Where the view is no longer kept up once another one was begun."""
+
+        async def write(self, work: Any, *args: Any, **kwargs: Any) -> Any:
+            done = await super().write(work, *args, **kwargs)
+            if kwargs == {"as_current": False}:
+                keeping.cancel()
+                await asyncio.wait((keeping,))
+            return done
+
+    opened = Ends(database)
+    keeper = Keeper(world.bus, world.names, opened)
+    keeping = asyncio.create_task(keeper.keep())
+    await eventually(keeper.ready)
+    with pytest.raises(MeshError, match="the old one stays"):
+        await keeper.rebuild()
+    await opened.aclose()
 
 
 async def test_a_purge_of_many_logs_is_said_in_pieces(new: Callable[[], Keeping]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from mesh.bus import Conflict
+from mesh.clock import SystemClock
 from mesh.errors import UnknownTask
 from mesh.log.head import View, next_commit
 from mesh.sessions import SessionStore
@@ -48,7 +50,7 @@ class Hands:
 
     at = 0.0
 
-    def now(self) -> float:
+    async def now(self) -> float:
         return self.at
 
 
@@ -62,7 +64,7 @@ class Keeping:
         self.keeper = Keeper(world.bus, world.names, self.database)
         self.clock = Hands()
         self.ages = ages
-        self.retention = Retention(world.bus, world.names, self.database, self.keeper, self.clock, self.ages)
+        self.retention = Retention(world.bus, world.names, self.database, self.keeper, self.ages, self.clock.now)
 
     def again(self) -> Keeping:
         """Another process on the same database."""
@@ -201,6 +203,27 @@ async def test_a_store_purges_by_itself_where_keep_s_says_so(world: World, datab
     await eventually(lambda: _is_unknown(world))
     page = await SessionStore(world.bus, world.names).tasks(TasksRequest(v=1))
     assert page.tasks == ()
+
+
+@pytest.mark.parametrize("keep_s", [KEEP_S, 1e12], ids=["some time", "longer than there is a calendar"])
+async def test_what_is_due_goes_by_the_clock_of_the_broker(
+    world: World, database: str, keep_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SystemClock, "now", lambda self: time.time() + 2 * KEEP_S)
+    monkeypatch.setattr("services.session_store.retention.LONGEST_S", 0.1)
+    rounds, go_round = asyncio.Queue[int](), Retention.go_round
+
+    async def counted(self: Retention) -> int:
+        purged = await go_round(self)
+        rounds.put_nowait(purged)
+        return purged
+
+    monkeypatch.setattr(Retention, "go_round", counted)
+    world.give(database=database)
+    world.set(keep_s=keep_s)
+    await Keeping(world, database).log("t1")
+    await world.start("session-store")
+    assert [await rounds.get() for _ in range(3)] == [0, 0, 0]
 
 
 async def _is_unknown(world: World) -> bool:
