@@ -17,6 +17,7 @@ from mesh.server.store import Store
 
 PORT: Final = 4222
 LOCAL_URL: Final = f"nats://127.0.0.1:{PORT}"
+DEFAULT: Final = "the default"
 VARIABLE: Final = "MESH_SERVER"
 SYSTEM_VARIABLE: Final = "MESH_SYSTEM_URL"
 SCHEMES: Final = ("nats", "tls", "ws", "wss")
@@ -57,7 +58,7 @@ async def find_place(server: str | None, environ: Mapping[str, str], *, store: P
         return named
     why = await _refusal(LOCAL_URL, prefix)
     if why is None:
-        return Place(LOCAL_URL, "the default")
+        return Place(LOCAL_URL, DEFAULT)
     raise BusUnavailable(
         f"no mesh is running: there is none in {store}, and {why}",
         hint=f"start one with `mesh dev`, or name a server with --server or {VARIABLE}",

@@ -24,7 +24,6 @@ Examples:
   mesh agent rm report          the same, by one of its agents
   mesh agent rm shop --force    also while a worker serves it
 
-\b
 A record is one of an app, with all its agents. Once nobody serves the app, new tasks for them are rejected without it;
 what was accepted before waits for a worker, which registers the app again when it starts.
 """

@@ -66,7 +66,7 @@ async def remove_app(name: str, *, force: bool, server: str | None) -> int:
     else:
         typer.echo("new tasks for it are rejected, until an executor that starts with it registers it again")
         if queued:
-            typer.echo(f"{queued} tasks that were accepted wait for that, or for `mesh cancel`")
+            typer.echo(f"tasks that were accepted and wait for that, or for `mesh cancel`: {queued}")
     return COMPLETED
 
 
@@ -105,7 +105,7 @@ def _in_full(app: AppRecord, agent: AgentRecord, registry: Registry, queued: int
         f"input    {_schema(agent.input_schema)}",
         f"output   {_schema(agent.output_schema)}",
         f"workers  {', '.join(workers) or 'none: its tasks are accepted and wait'}",
-        f"queue    {queued} tasks of the pool wait or run",
+        f"queue    tasks of the pool that wait or run: {queued}",
     ]
 
 

@@ -27,13 +27,12 @@ from mesh.cli import (
 
 EXAMPLES = """\b
 Examples:
-  mesh run hello "otters"                      try the built-in demo agent
-  mesh init                                    write an app to start from
-  mesh run report "otters" --app app.py:app    run an agent of your own
-  mesh dev app.py:app                          keep a mesh running here
-  mesh doctor                                  see what is wrong and what to do
+  mesh run hello "otters"                    try the built-in demo agent
+  mesh init                                  write an app to start from
+  mesh run report "otters" --app app.py:app  run an agent of your own
+  mesh dev app.py:app                        keep a mesh running here
+  mesh doctor                                see what is wrong and what to do
 
-\b
 A command finds its mesh by --server, MESH_SERVER, ./.mesh/server.json of a running `mesh dev`, or on
 nats://127.0.0.1:4222. Exit codes: 0 completed, 1 failed or rejected, 2 usage, 3 canceled, 5 mesh unreachable,
 130 left by Ctrl-C, 141 nobody reads the output; 4 is kept for a task that waits for input, which comes later.

@@ -11,17 +11,15 @@ from mesh.cli import options
 ARCHIVE_EXAMPLES = """\b
 Examples:
   mesh archive 01k3v9m8q2t5w7x9z1b3d5f7h9 --to report.zip
-  mesh archive 01k3v9m8q2t5w7x9z1b3d5f7h9 --to objects      keep it on the broker; prints its digest
+  mesh archive 01k3v9m8q2t5w7x9z1b3d5f7h9 --to objects
 
-\b
 The archive holds every commit byte for byte, and every object that they refer to. The log itself stays.
 """
 RESTORE_EXAMPLES = """\b
 Examples:
   mesh restore report.zip
-  mesh restore sha256-9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+  mesh restore sha256-9f86d081…
 
-\b
 The task is shown, tailed and listed as before, and nothing of it runs again. A log that is there already stays.
 """
 

@@ -14,16 +14,14 @@ Examples:
   mesh artifact ls 01k3v9m8q2t5w7x9z1b3d5f7h9
   mesh artifact ls 01k3v9m8q2t5w7x9z1b3d5f7h9 --json | jq -r .name
 
-\b
 They stand in the order in which they were written; of one name the last is the newest.
 """
 GET_EXAMPLES = """\b
 Examples:
   mesh artifact get 01k3v9m8q2t5w7x9z1b3d5f7h9 report.md
   mesh artifact get 01k3v9m8q2t5w7x9z1b3d5f7h9 report.md -o - | less
-  mesh artifact get 01k3v9m8q2t5w7x9z1b3d5f7h9 report.md -o out/report.md --force
+  mesh artifact get 01k3v9m8q2t5w7x9z1b3d5f7h9 report.md --force
 
-\b
 NAME may also be a digest, for an older version. The file appears when all of it has come and fits its digest.
 """
 

@@ -18,6 +18,7 @@ from mesh.cli.output import Outlet
 from mesh.cli.piped import writes_text
 from mesh.cli.places import Reachable, connected, connected_bus, readable
 from mesh.cli.printer import Follower, JsonPrinter, Printer, TextPrinter
+from mesh.cli.waiting import complain
 from mesh.client import Client
 from mesh.errors import BusUnavailable
 from mesh.find import raise_when_gone
@@ -75,10 +76,13 @@ async def tail_task(id: str, cursor: str | None, *, server: str | None, store: P
             await _check_ended(id, mesh)
         async with asyncio.TaskGroup() as group:
             following = group.create_task(follower.follow(events, printer, client.restore))
-            giving_up = group.create_task(raise_when_gone(mesh.place, store, patience_s=GONE_S))
+            beside = [
+                group.create_task(raise_when_gone(mesh.place, store, patience_s=GONE_S)),
+                group.create_task(complain(follower, notes, mesh.place, mesh.names)),
+            ]
             await interrupts.until_done(following, count=1)
-            giving_up.cancel()
-            following.cancel()
+            for task in (following, *beside):
+                task.cancel()
         if not following.cancelled():
             return following.result()
     if follower.cursor:

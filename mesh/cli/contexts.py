@@ -68,7 +68,7 @@ async def delete_context(context: str, owner: str | None, *, server: str | None)
         _check_ended(context, owner, await _tasks(answers, context, owner))
         request = DeleteRequest(v=VERSION, context_id=context, owner=owner, sequence=answers.sequence)
         deleted = await answers.store.delete(request)
-    typer.echo(f"conversation '{plain(context)}' is deleted, with the logs of {deleted} tasks")
+    typer.echo(f"conversation '{plain(context)}' is deleted, with the logs of its tasks: {deleted}")
     return COMPLETED
 
 
@@ -101,7 +101,9 @@ def _check_ended(context: str, owner: str | None, tasks: list[TaskRecord]) -> No
 
 
 def _line(context: ContextRecord) -> str:
-    tasks = f"{context.tasks} tasks" + (f", {context.open} not ended" if context.open else "")
+    tasks = f"{context.tasks} task{'' if context.tasks == 1 else 's'}" + (
+        f", {context.open} not ended" if context.open else ""
+    )
     return f"{plain(context.context_id):32}  {context.status_at[:19]}  {context.owner}  {tasks}"
 
 

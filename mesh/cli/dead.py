@@ -15,7 +15,6 @@ Examples:
   mesh dead ls --limit 0                 all of them
   mesh dead ls --json | jq .letter.error.message
 
-\b
 The oldest come first.
 """
 SHOW_EXAMPLES = """\b
@@ -30,7 +29,6 @@ Examples:
   mesh dead redrive --kind attempts_exhausted
   mesh dead redrive 17 --agent report    a submit to a name that no agent has
 
-\b
 It runs once, also if this command is repeated, killed, or given twice at the same time. A task that has failed stays
 failed: a new one gets the same input, under an id of its own, and names the old one in its metadata; so does a submit
 that came too late or under an id that was taken. Any other message is published as it was; one that cannot be used
@@ -41,7 +39,6 @@ Examples:
   mesh dead rm 17
   mesh dead rm --kind invalid_signal
 
-\b
 What is removed cannot be redriven any more.
 """
 

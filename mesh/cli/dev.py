@@ -14,9 +14,9 @@ Examples:
   mesh dev app.py:app          serve your own
   mesh dev app.py --store /tmp/try --drain-s 2
 
-\b
-It listens on 127.0.0.1:4222, or on a free port that it announces if that is taken. Data are kept in ./.mesh.
-Ctrl-C lets running tasks end, the second one stops now; the next start goes on with what is left.
+Broker, router, session store, executor and tool runner of the app. It listens on 127.0.0.1:4222, or on a free port that
+it announces if that is taken. Data are kept in ./.mesh. Ctrl-C lets running tasks end, the second one stops now; the
+next start goes on with what is left.
 """
 
 
@@ -39,7 +39,7 @@ def dev(
     ] = None,
     drain_s: options.DrainS = None,
 ) -> None:
-    """Start a mesh here: broker, router, session store, executor and tool runner of your app."""
+    """Start a whole mesh here, and serve an app."""
     from mesh.cli.developing import develop
     from mesh.cli.outcome import leave_with
     from mesh.cli.served import load_served

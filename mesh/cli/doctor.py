@@ -14,7 +14,6 @@ Examples:
   mesh doctor --server nats://nats:4222 --apply     create what is missing
   mesh doctor --json | jq 'select(.state == "problem")'
 
-\b
 The exit code is 0 if nothing is wrong, 1 if something is, 5 if the server cannot be reached.
 """
 

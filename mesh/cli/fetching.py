@@ -103,4 +103,4 @@ def check_free(target: Path, force: bool) -> None:
     if target.is_dir():
         raise InvalidInput(f"{target} is a folder", hint="name a file in it: -o FILE")
     if target.exists() and not force:
-        raise InvalidInput(f"{target} is there already", hint="--force replaces it, -o FILE writes elsewhere")
+        raise InvalidInput(f"{target} is there already", hint="--force replaces it, or name another file")

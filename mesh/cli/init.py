@@ -13,7 +13,6 @@ Examples:
   mesh init shop && cd shop && mesh run report "otters" --app app.py:app
   mesh run clerk "what does an otter cost?" --app app.py:app
 
-\b
 It writes app.py and test_app.py, and never overwrites anything.
 """
 

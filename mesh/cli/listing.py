@@ -15,7 +15,6 @@ Examples:
   mesh ls --since 1h --limit 0           all of the last hour
   mesh ls --context trip-7 --json | jq -r .id
 
-\b
 The newest status comes first. A session store answers, which `mesh dev` serves too; where no mesh is running, one is
 started on ./.mesh for as long as this takes.
 """
@@ -33,7 +32,6 @@ DELETE_EXAMPLES = """\b
 Examples:
   mesh context delete trip-7
 
-\b
 All its tasks must have ended: their logs are purged, and artifacts that nothing else refers to are removed within a
 day. What was deleted is gone, on every session store.
 """
@@ -106,7 +104,7 @@ def delete(
     owner: Owner = None,
     server: options.Server = None,
 ) -> None:
-    """Delete a conversation: the logs of its tasks, and what only they hold."""
+    """Delete a conversation with the logs of its tasks."""
     from mesh.cli.contexts import delete_context
     from mesh.cli.outcome import leave_with
 

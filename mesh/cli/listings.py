@@ -26,6 +26,7 @@ from mesh.service import ServiceConfig
 from mesh.sessions import SessionStore
 from mesh.sessions.asking import since_text
 from mesh.settings import settings_from
+from schemas.command import DEFAULT_OWNER
 from schemas.envelope import VERSION
 from schemas.session import MAX_LIMIT, TaskRecord, TasksRequest
 from schemas.task import State
@@ -128,5 +129,6 @@ def _counted_back(text: str | None) -> str | None:
 def _line(task: TaskRecord) -> str:
     state = task.state if task.phase == "ended" else f"{task.state} ({task.phase})"
     context = f"  context {plain(task.context_id)}" if task.context_id not in ("", task.id) else ""
+    owner = f"  {task.owner}" if task.owner not in ("", DEFAULT_OWNER) else ""
     code = f"  {task.error_code}" if task.error_code else ""
-    return f"{task.id:26}  {task.status_at[:19]}  {state:20}  {task.agent or '-'}  {task.owner}{context}{code}"
+    return f"{task.id:26}  {task.status_at[:19]}  {state:20}  {task.agent or '-'}{owner}{context}{code}"

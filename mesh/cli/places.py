@@ -15,7 +15,7 @@ from mesh.cli.notes import Notes
 from mesh.cli.options import STORE
 from mesh.client import Client
 from mesh.errors import BusUnavailable, StoreLocked
-from mesh.find import Place, find_place
+from mesh.find import DEFAULT, Place, find_place
 from mesh.probe import require_mesh
 from mesh.runtime import embedded
 from mesh.server import EmbeddedServer
@@ -73,6 +73,8 @@ async def found_or_embedded(
     async with AsyncExitStack() as stack:
         try:
             place = await find_place(server, os.environ, store=store, prefix=prefix)
+            if notes and place.named_by == DEFAULT:
+                notes.say(f"using the mesh that runs at {place.url}; --server names another")
         except BusUnavailable:
             server_here = EmbeddedServer(store, durability=settings_from(os.environ).profile)
             try:

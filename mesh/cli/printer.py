@@ -17,7 +17,7 @@ from mesh.client import Result, result_of
 from mesh.log.merge import TaskEvent, Text, TextDiscarded
 from schemas.error import Error
 from schemas.step import ArtifactAdded
-from schemas.task import ACCEPTED, STARTED, SUSPENDED, TERMINAL, CancelRequested, TaskCanceled
+from schemas.task import SUSPENDED, TERMINAL, CancelRequested, TaskCanceled
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 
@@ -41,7 +41,6 @@ class Follower:
     def __init__(self, id: str) -> None:
         self.id = id
         self.cursor: str | None = None
-        self.seen: set[str] = set()
 
     async def follow(self, events: AsyncGenerator[TaskEvent], printer: Printer, restore: Restore) -> int:
         """Shows a task to its end, a large output too; the exit code that stands for it."""
@@ -50,7 +49,6 @@ class Follower:
             async for event in events:
                 await printer.event(event)
                 self.cursor = event.cursor
-                self.seen.add(event.type)
                 if isinstance(event.data, ArtifactAdded):
                     artifacts.append(event.data)
                 if event.type in TERMINAL:
@@ -58,14 +56,6 @@ class Follower:
                     await printer.result(result, event)
                     return EXIT_OF[result.state]
         raise AssertionError("a tail ends with the terminal event")
-
-    def waits_for(self) -> str | None:
-        """What a task that shows no sign of life lacks, as far as its events tell."""
-        if not self.seen:
-            return "no router has taken the task yet; is one running? `mesh doctor` looks"
-        if ACCEPTED in self.seen and STARTED not in self.seen:
-            return "the task is accepted, but no worker has started it yet; is its app served? `mesh doctor` looks"
-        return None
 
 
 class JsonPrinter:

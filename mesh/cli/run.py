@@ -13,10 +13,9 @@ Examples:
   mesh run hello "otters"                        the built-in demo agent
   mesh run report "otters" --app app.py:app      an agent of your own
   cat notes.txt | mesh run report - --app app.py:app
-  mesh run offers "otters" --app app.py:app | jq .total    an output that is data; --json has every event
-  mesh run assistant "and in leap years?" --context days    it sees what was said under this id
+  mesh run offers "otters" --app app.py:app | jq .total
+  mesh run assistant "and in leap years?" --context days
 
-\b
 Stdout has the agent's text and its output, everything else is on stderr. Where stdout is no terminal and the output
 is not text but data, stdout has that alone, so it can be piped. Where no mesh is running, one is started on ./.mesh
 for the duration; `mesh show TASK` works afterwards. The first Ctrl-C cancels the task, the second leaves.

@@ -21,6 +21,7 @@ from mesh.cli.piped import writes_text
 from mesh.cli.places import EMBEDDED, database_on, found_or_embedded
 from mesh.cli.printer import Follower, JsonPrinter, Printer, TextPrinter
 from mesh.cli.served import Served, demo_in_words, load_served
+from mesh.cli.waiting import complain
 from mesh.client import Client, Task
 from mesh.errors import BusUnavailable, InvalidInput, MeshError
 from mesh.find import Place, has_gone, raise_when_gone, system_url
@@ -30,7 +31,6 @@ from mesh.settings import settings_from
 from mesh.subjects import Subjects
 from schemas.ids import new_id
 
-PATIENCE_S: Final = 3.0
 GONE_S: Final = 1.0
 TERMINATED_S: Final = 5.0
 
@@ -136,7 +136,7 @@ class _Run:
             following = group.create_task(follower.follow(events, self._printer, client.restore))
             leaving = group.create_task(_cancel_and_leave(task, interrupts, self._notes))
             beside = [
-                group.create_task(_complain(follower, self._notes)),
+                group.create_task(complain(follower, self._notes, place, Subjects(self._settings.prefix))),
                 group.create_task(raise_when_gone(place, self._request.store, patience_s=GONE_S)),
             ]
             await asyncio.wait((following, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -158,21 +158,14 @@ class _Run:
         return self._request.agent in (self._served or load_served(None)).app.agents
 
 
-async def _complain(follower: Follower, notes: Notes) -> None:
-    """Says what is missing if nothing happens for a while."""
-    await asyncio.sleep(PATIENCE_S)
-    if reason := follower.waits_for():
-        notes.warn(reason)
-
-
 def _check_served(request: Request, served: Served) -> None:
     """Nobody can join a mesh that lives for this task only, whatever apps its store remembers."""
     agents = served.app.agents
     if request.agent in agents:
         return
     near = difflib.get_close_matches(request.agent, agents, n=3)
-    names = f"did you mean {' or '.join(map(repr, near))}?" if near else f"its agents: {served.agents}"
-    other = "" if request.app else "; an app of your own is served with --app app.py:app"
+    names = f"did you mean {' or '.join(map(repr, near))}?" if near else f"its agents: {served.agents}."
+    other = "" if request.app else " An app of your own is served with --app app.py:app"
     raise InvalidInput(f"app '{served.app.name}' has no agent '{request.agent}'", hint=names + other)
 
 

@@ -10,7 +10,7 @@ EXAMPLES = """\b
 Examples:
   mesh schema                  JSON Schema of every message, in one document
   mesh schema submit           of one
-  mesh schema --asyncapi       AsyncAPI 3: messages, subjects, streams, consumers
+  mesh schema --asyncapi       AsyncAPI 3: subjects, streams, consumers
   mesh schema | jq '."x-messages" | keys'
 """
 

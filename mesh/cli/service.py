@@ -14,7 +14,6 @@ Examples:
   mesh service executor --app shop.agents:app
   mesh service tool-runner --app shop.agents:app
 
-\b
 Any number of each may run; any may be killed at any moment. A broker that is away is waited for. SIGTERM drains.
 """
 

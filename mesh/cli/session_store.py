@@ -13,7 +13,6 @@ Examples:
   mesh session-store rebuild
   mesh session-store rebuild --timeout 3600
 
-\b
 Each database is built anew from the first commit on, while questions are answered from the old view.
 """
 

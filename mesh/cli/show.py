@@ -11,7 +11,6 @@ Examples:
   mesh show 01k3v9m8q2t5w7x9z1b3d5f7h9
   mesh show 01k3v9m8q2t5w7x9z1b3d5f7h9 --json | jq .commit.head
 
-\b
 Each commit has its sequence in the stream, its time, its writer, its events, and the state it leads to.
 It works while nothing is running, too, as long as ./.mesh holds the task.
 """

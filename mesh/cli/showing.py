@@ -14,6 +14,7 @@ from mesh.cli.outcome import COMPLETED
 from mesh.cli.output import Outlet
 from mesh.cli.places import connected_bus, readable
 from mesh.cli.steps import shown, usage_in_words
+from mesh.cli.waiting import waits_for
 from mesh.log.head import Entry
 from mesh.log.reading import read_log
 from mesh.logs import colourful
@@ -51,8 +52,8 @@ def _heading(id: str, entries: list[Entry], registry: Registry, colour: bool) ->
     if isinstance(opening, TaskAccepted):
         context = f", context {opening.context_id}" if opening.context_id else ""
         lines.append(f"agent {opening.agent} of pool {opening.pool}, for {opening.owner}{context}")
-        if head.phase == "runnable" and not registry.workers_of(opening.pool):
-            lines.append(f"it waits: no worker serves pool {opening.pool} now; start one with `mesh service executor`")
+    if why := waits_for(entries, registry):
+        lines.append(why)
     return [*lines, *_summary(id, entries)]
 
 

@@ -13,9 +13,8 @@ Examples:
   mesh submit report "otters"
   id=$(mesh submit report "otters" --deadline 60) && mesh tail $id
   mesh submit report "otters" --id order-17 --metadata '{"from": "cron"}'
-  mesh submit order '{"item": "otter", "count": 2}'    for an agent that takes an object, list or number
+  mesh submit order '{"item": "otter", "count": 2}'
 
-\b
 The id is printed once the task is stored. The same --id with the same content runs once, so a submit may be repeated;
 with other content the first one stays, and the later one is a `duplicate_id` of `mesh dead ls`.
 """
@@ -23,9 +22,8 @@ TAIL_EXAMPLES = """\b
 Examples:
   mesh tail 01k3v9m8q2t5w7x9z1b3d5f7h9
   mesh tail 01k3v9m8q2t5w7x9z1b3d5f7h9 --json
-  mesh tail 01k3v9m8q2t5w7x9z1b3d5f7h9 --from CURSOR    the cursor of the last event that was seen
+  mesh tail 01k3v9m8q2t5w7x9z1b3d5f7h9 --from CURSOR
 
-\b
 Any number may watch; leaving stops nothing. The exit code is that of `mesh run`.
 """
 CANCEL_EXAMPLES = """\b

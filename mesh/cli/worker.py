@@ -15,7 +15,6 @@ Examples:
   mesh worker ls --json | jq 'select(.draining)'
   mesh worker ls --json | jq -r '.tasks[] | select(.quiet_s > 600).task'
 
-\b
 A worker that was killed is listed for some seconds more. The tasks are those held for longer than a moment, the
 quietest first: `quiet` is for how long a task has come no further, with no step and no text. `mesh show TASK` says what
 it did last, and `mesh cancel TASK` ends it.
@@ -26,7 +25,6 @@ Examples:
   mesh worker drain executor-4711-ab12cd --within 0     hand back at once
   mesh worker drain executor-4711-ab12cd --wait
 
-\b
 It takes nothing new, ends what it can in time and hands back the rest, which other workers go on with from the log.
 Then it leaves; a process that served nothing else ends.
 """

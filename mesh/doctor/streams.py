@@ -35,11 +35,14 @@ async def look(
 
 async def pools(bus: Bus, names: Subjects, settings: Settings, registry: Registry) -> list[Finding]:
     """The consumers of every app's pool, where the app has registered."""
-    consumers = [run_consumer(names, app.pool, ack_wait_s=settings.ack_wait_s) for app in registry.apps]
-    consumers += [call_consumer(names, app.pool, ack_wait_s=settings.ack_wait_s) for app in registry.apps if app.tools]
-    wanted = Definitions(streams=(), buckets=(), consumers=tuple(sorted(set(consumers), key=lambda one: one.name)))
-    cure = "the first executor or tool runner of that app creates it: mesh service executor --app …"
-    return [_differing("pools", one, cure) for one in await bus.inspect(wanted)]
+    runs = {run_consumer(names, app.pool, ack_wait_s=settings.ack_wait_s) for app in registry.apps}
+    calls = {call_consumer(names, app.pool, ack_wait_s=settings.ack_wait_s) for app in registry.apps if app.tools}
+    found = []
+    for consumers, service in ((runs, "executor"), (calls, "tool-runner")):
+        wanted = Definitions(streams=(), buckets=(), consumers=tuple(sorted(consumers, key=lambda one: one.name)))
+        cure = f"the first {service} of that app creates it: mesh service {service} --app …"
+        found += [_differing("pools", one, cure) for one in await bus.inspect(wanted)]
+    return found
 
 
 def _differing(what: str, one: Difference, to_create: str) -> Finding:

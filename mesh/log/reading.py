@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from mesh.bus import Bus, StoredMessage
 from mesh.errors import UnknownTask
 from mesh.log.driver import entry_of
 from mesh.log.head import Entry
 from mesh.subjects import Subjects
+
+UNKNOWN: Final = "check the id, and that a router runs; a log may have been purged"
 
 
 async def read_log(bus: Bus, names: Subjects, task: str) -> list[Entry]:
@@ -25,7 +29,7 @@ async def read_messages(bus: Bus, names: Subjects, task: str) -> list[StoredMess
     subject = names.task(task)
     newest = await bus.newest(names.tasks, subject, leader=True)
     if newest is None:
-        raise UnknownTask(f"no task '{task}' is known", hint="check the id; a log is purged some days after its end")
+        raise UnknownTask(f"no task '{task}' is known", hint=UNKNOWN)
     commit = entry_of(newest).commit
     stored = await bus.read(names.tasks, subject, first=commit.first or newest.seq, expected=commit.n, leader=True)
     if not stored or entry_of(stored[0]).commit.n:

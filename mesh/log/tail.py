@@ -20,7 +20,7 @@ from mesh.log.driver import DEPOSED_S, entry_of
 from mesh.log.head import Entry
 from mesh.log.merge import Merge, TaskEvent
 from mesh.log.objects import MeshObjects
-from mesh.log.reading import read_log
+from mesh.log.reading import UNKNOWN, read_log
 from mesh.log.texts import lacks_text, with_texts
 from mesh.subjects import Subjects
 from schemas import envelope
@@ -190,7 +190,7 @@ class Tail:
             if self._wait or self._live:
                 return None
             if loop.time() > give_up:
-                raise UnknownTask(f"no task '{self._task}' is known", hint="check the id, and that a router runs")
+                raise UnknownTask(f"no task '{self._task}' is known", hint=UNKNOWN)
             await asyncio.sleep(PAUSE_S)
 
     async def _cached_deltas(self) -> list[TaskEvent]:

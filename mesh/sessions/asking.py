@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from mesh.bus import Bus
 from mesh.errors import BusUnavailable, InvalidInput, MeshError, UnknownTask, ViewBehind
+from mesh.log.reading import UNKNOWN
 from mesh.subjects import Subjects
 from schemas import error as codes
 from schemas import session
@@ -75,7 +76,7 @@ class SessionStore:
         answer = await self._ask("get", request, GetAnswer, request.wait_s)
         if answer.detail is None:
             what = f"submit {request.submit} has no task" if request.submit else f"no task '{request.id}' is known"
-            raise UnknownTask(what, hint="check it; a log is purged some days after its end")
+            raise UnknownTask(what, hint=UNKNOWN)
         return answer.detail
 
     async def tasks(self, request: TasksRequest) -> Page:

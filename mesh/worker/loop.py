@@ -156,10 +156,11 @@ class Worker:
             due_at = asyncio.get_running_loop().time() + self._tick_s
             await asyncio.sleep(self._tick_s)
             late_s = asyncio.get_running_loop().time() - due_at
-            if late_s > BLOCKED_S:
+            # Without a delivery in hand it was no handler: an import at the start, which every worker here would tell.
+            if late_s > BLOCKED_S and self.held:
                 log.warning(
                     "the event loop was blocked", seconds=round(late_s, 1),
-                    hint="code or an import took long; a handler calls what blocks as `await ctx.step(name, function)`",
+                    hint="a handler calls what blocks as `await ctx.step(name, function)`",
                 )  # fmt: skip
             old = asyncio.get_running_loop().time() - self._tick_s / 2
             due = [held for held in self.held.values() if held.since < old]

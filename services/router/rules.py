@@ -280,8 +280,10 @@ def _opening(view: View) -> Flow[TaskAccepted]:
 
 def _end_of(view: View, opening: TaskAccepted, due: Fired) -> TaskFailed | TaskCanceled | None:
     if due.kind == command.DEADLINE and opening.deadline_s is not None:
-        error = Error(code=codes.DEADLINE_EXCEEDED, message="the task did not end within its deadline_s")
-        return TaskFailed(error=error)
+        told, hint = "the task did not end within its deadline_s", None
+        if view.never_started:
+            told, hint = "no executor began the task within its deadline_s", "is its app served? `mesh doctor` looks"
+        return TaskFailed(error=Error(code=codes.DEADLINE_EXCEEDED, message=told, hint=hint))
     if due.kind == command.CANCEL_GRACE and view.head.cancel:
         return TaskCanceled(reason="canceled on request; its worker did not stop in time")
     if due.kind == command.UNDELIVERABLE and view.head.phase == "runnable" and not view.head.starts:

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from mesh.cli.app import app
 from tests.cli.conftest import Start
 
 COMMANDS = (
@@ -67,6 +71,20 @@ def test_the_help_of_every_command_has_examples(start: Start, name: str) -> None
     command = start(name, "--help")
     assert command.code() == 0
     assert f"Examples:\n    mesh {name}" in command.out
+
+
+def test_every_help_fits_80_columns_and_cuts_no_summary_short() -> None:
+    pages = list(help_pages(get_command(app), "mesh"))
+    assert len(pages) > 30
+    lines = [line for page in pages for line in page.splitlines() if not line.startswith("Usage: ")]
+    assert [line for line in lines if len(line) > 80 or line.endswith("...")] == []
+
+
+def help_pages(command: Any, name: str) -> Iterator[str]:
+    """What `--help` prints on a narrow terminal, of a command and of all below it."""
+    yield command.get_help(command.context_class(command, info_name=name, terminal_width=80))
+    for below, one in getattr(command, "commands", {}).items():
+        yield from help_pages(one, f"{name} {below}")
 
 
 def test_the_version_is_that_of_the_distribution(start: Start) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mesh import find
+from mesh.cli.notes import Notes
+from mesh.cli.places import found_or_embedded
 from mesh.server import EmbeddedServer
 from mesh.server.binary import find_binary
 from tests.cli.conftest import Start
@@ -93,6 +96,61 @@ async def test_the_doctor_creates_streams_and_no_other_client_does(start: Start,
         assert "created stream" in applied.out
         assert "router: none is at work" in applied.out
         assert start("submit", "story", "x", "--server", broker.url).code() == 0
+
+
+SHOP = """\
+from mesh import Context, Mesh
+
+app = Mesh("shop")
+
+
+@app.tool(idempotent=True)
+def price(sku: str) -> float:
+    return 1.5 * len(sku)
+
+
+@app.agent
+async def quote(ctx: Context, sku: str) -> float:
+    return await ctx.tool(price, sku)
+"""
+
+
+async def test_whoever_watches_a_task_is_told_whom_it_waits_for(
+    start: Start, broker: EmbeddedServer, folder: Path
+) -> None:
+    (folder / "shop.py").write_text(SHOP)
+    async with broker:
+        for arguments in (("router",), ("executor", "--app", "shop.py")):
+            start("service", *arguments, "--server", broker.url).until('"event": "serving"')
+        run = start("run", "quote", "otter", "--server", broker.url)
+        lacking = "it waits for price: nobody runs the tools of pool shop; start one with `mesh service tool-runner`"
+        run.until(lacking)
+        task = run.until(r"task (\S+)").group(1)
+        start("tail", task, "--server", broker.url).until(lacking)
+        show = start("show", task, "--server", broker.url)
+        assert show.code() == 0
+        assert lacking in show.out
+        start("service", "tool-runner", "--app", "shop.py", "--server", broker.url)
+        assert (run.code(), run.out) == (0, "7.5\n")
+
+
+async def test_a_command_says_which_mesh_it_joins_if_nobody_named_one(
+    start: Start,
+    broker: EmbeddedServer,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with broker:
+        assert start("doctor", "--server", broker.url, "--apply").code() == 1
+        monkeypatch.setattr(find, "LOCAL_URL", broker.url)
+        monkeypatch.delenv(find.VARIABLE, raising=False)
+        elsewhere, prefix = broker.store / "nothing", environment["MESH_PREFIX"]
+        async with found_or_embedded(broker.url, elsewhere, prefix, Notes()) as place:
+            assert (place.url, capsys.readouterr().err) == (broker.url, "")
+        async with found_or_embedded(None, elsewhere, prefix, Notes()) as place:
+            assert place.url == broker.url
+        assert capsys.readouterr().err == f"using the mesh that runs at {broker.url}; --server names another\n"
 
 
 async def test_a_run_without_a_router_leaves_when_nobody_answers_its_cancel(
