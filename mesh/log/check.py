@@ -136,6 +136,7 @@ class _Story:
         self._results: set[str] = set()
         self._text: dict[tuple[str, int], tuple[int, int]] = {}
         self._signals: set[str] = set()
+        self._canceled = False
 
     def tell(self, event: Event) -> Iterator[str]:
         data = event.data
@@ -151,6 +152,7 @@ class _Story:
             if data.id in self._signals:
                 yield f"task signal '{data.id}' is taken twice"
             self._signals.add(data.id)
+            self._canceled = self._canceled or isinstance(data, CancelRequested)
         elif isinstance(data, TaskSuspended) and data.reason == WAITING and not self._requested.keys() - self._results:
             yield "the task waits, and nothing is open that could wake it"
         for added in texts_in(data):
@@ -179,11 +181,15 @@ class _Story:
         request = self._requested.get(data.step)
         if request is None:
             yield f"step '{data.step}' has a result and was never requested"
-        elif not request.idempotent and data.step not in self._started:
+        elif not request.idempotent and data.step not in self._started and not self._was_left_alone(data):
             yield f"step '{data.step}' must not be repeated and has a result without a start"
         if data.step in self._results:
             yield f"step '{data.step}' has a second result"
         self._results.add(data.step)
+
+    def _was_left_alone(self, data: StepCompleted | StepFailed) -> bool:
+        """Whether it may never have begun: its task was asked to stop before."""
+        return self._canceled and isinstance(data, StepFailed) and data.error.code == codes.TOOL_FAILED
 
     def _add(self, data: TextAdded) -> Iterator[str]:
         end, attempt = self._text.get((data.step, data.part), (0, 0))

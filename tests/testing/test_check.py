@@ -14,7 +14,8 @@ from mesh.log.journal import WAITING
 from mesh.service import Stamp
 from mesh.testing import assert_invariants
 from schemas.envelope import event
-from schemas.step import StepCompleted, StepRequested, StepStarted, TextAdded
+from schemas.error import HANDLER_ERROR, TOOL_FAILED, Error
+from schemas.step import StepCompleted, StepFailed, StepRequested, StepStarted, TextAdded
 from schemas.task import CancelRequested, TaskAccepted, TaskCanceled, TaskCompleted, TaskStarted, TaskSuspended
 
 ACCEPTED = TaskAccepted(agent="a", pool="p", digest="d", sequence=1, at="")
@@ -66,6 +67,16 @@ def test_a_good_log_has_no_violations() -> None:
     assert check_log(log.entries, ended=False) == []
     assert check_log(log.add("executor/w", TaskCompleted(output=1)).entries) == []
     assert check_log(Log().add("router/r", TaskCanceled()).entries) == []
+
+
+@pytest.mark.parametrize(("canceled", "code"), [(True, TOOL_FAILED), (True, HANDLER_ERROR), (False, TOOL_FAILED)])
+def test_only_a_cancel_spares_a_call_that_must_not_be_repeated_its_start(canceled: bool, code: str) -> None:
+    log = good().add("executor/w", StepRequested(step="t", kind="tool", name="t", idempotent=False))
+    if canceled:
+        log.add("router/r", CancelRequested(id="c"))
+    log.add("tool-runner/w", StepFailed(step="t", error=Error(code=code, message="m")))
+    found = check_log(log.entries, ended=False)
+    assert ["without a start" in one for one in found] == [True] * (not (canceled and code == TOOL_FAILED))
 
 
 def test_a_log_that_has_not_ended_is_told() -> None:
