@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from msgspec import Struct
 
@@ -24,8 +25,11 @@ class Served(Struct, frozen=True):
 
     @property
     def example(self) -> str:
-        """The arguments of a `mesh run` to begin with."""
-        return f'{next(iter(self.app.agents))} "otters"' if self.target else 'assistant "how many days until christmas"'
+        """The arguments of a `mesh run` to begin with, of an agent that takes text if there is one."""
+        if self.target is None:
+            return 'assistant "how many days until christmas"'
+        texts = [f'{name} "otters"' for name, agent in self.app.agents.items() if agent.input_type in (str, Any)]
+        return texts[0] if texts else f"{next(iter(self.app.agents))} INPUT"
 
 
 def demo_in_words() -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mesh import Context, Mesh
+from mesh.cli.served import Served
 from mesh.server import read_server_json
 from tests.cli.commands import Command
 from tests.cli.conftest import Start
@@ -29,6 +31,22 @@ def test_the_banner_names_url_app_and_agents_and_a_command_to_try(dev: Command, 
         "try    mesh run story",
     ):
         assert words in dev.err
+
+
+def test_the_command_to_try_is_one_for_an_agent_that_takes_text() -> None:
+    shop = Mesh("shop")
+
+    @shop.agent
+    async def count(ctx: Context, number: int) -> int:
+        return number
+
+    assert Served(shop, "1", "app.py").example == "count INPUT"
+
+    @shop.agent
+    async def greet(ctx: Context, name: str) -> str:
+        return name
+
+    assert Served(shop, "1", "app.py").example == 'greet "otters"'
 
 
 def test_other_commands_find_it(dev: Command, start: Start) -> None:

@@ -107,7 +107,7 @@ def test_a_conversation_is_deleted_once_its_tasks_have_ended(dev: Command, start
     assert "have not ended: w" in refused.err
     done(start("cancel", "w"))
     ended(start, "w")
-    assert "the logs of 3 tasks" in done(start("context", "delete", "c", "--owner", "acme/ann"))
+    assert "with the logs of its tasks: 3" in done(start("context", "delete", "c", "--owner", "acme/ann"))
     assert start("show", "a").code() == 1
     assert ids(start, "--context", "c") == ["o"]
     gone = start("context", "delete", "c", "--owner", "acme/ann")

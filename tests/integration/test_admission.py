@@ -89,6 +89,7 @@ async def test_a_deadline_ends_a_task_that_no_executor_takes(world: World, app: 
     assert outcome.types == ["task.accepted", "task.failed"]
     assert outcome.result.error is not None
     assert outcome.result.error.code == "deadline_exceeded"
+    assert outcome.result.error.message == "no executor began the task within its deadline_s"
 
 
 async def test_a_deadline_ends_a_task_that_runs(world: World) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from mesh import Context, Mesh
 from mesh.census import census
@@ -56,6 +57,12 @@ async def test_a_service_answers_at_every_level(mesh: LocalMesh, level: str) -> 
     assert [endpoint.name for endpoint in infos[0].endpoints] == ["router_submit", "router_signal"]
     assert stats[0].type == "io.nats.micro.v1.stats_response"
     assert everybody.metadata["health"] == "ok"
+
+
+async def test_only_who_holds_the_handler_that_blocked_the_loop_says_so(mesh: LocalMesh) -> None:
+    with capture_logs() as logs:
+        await mesh.run("blocking", 2.5)
+    assert [one["event"] for one in logs if one["log_level"] == "warning"] == ["the event loop was blocked"]
 
 
 async def test_the_numbers_are_those_of_the_work(mesh: LocalMesh) -> None:
