@@ -62,7 +62,9 @@ def failure(subject: str, error: ApiError) -> MeshError:
     """The exception for an error of the broker."""
     text = f"{subject}: {error.description or 'refused'} (error {error.err_code})"
     if error.err_code in _FULL:
-        return StorageFull(text, hint="free space, or raise the limit of the store or the stream")
+        return StorageFull(
+            f"the broker's store is full: {text}", hint="free space, or raise the limit of the store or the stream"
+        )
     if error.err_code in _TOO_LARGE:
         return TooLarge(text)
     if error.err_code in _NO_JETSTREAM:

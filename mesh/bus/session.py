@@ -155,7 +155,7 @@ class Session:
                 await self.flush()
         except TimeoutError as error:
             await self.discard()
-            raise _unreachable(self._options, "no answer in time") from error
+            raise _unreachable(self._options, "no answer in time; is it a NATS server?") from error
         except BaseException as error:
             await self.discard()
             task = asyncio.current_task()

@@ -51,6 +51,20 @@ async def test_something_that_is_no_broker_is_an_error() -> None:
             await Bus.connect(f"nats://127.0.0.1:{port}", name="test")
 
 
+async def test_a_server_that_waits_for_the_other_side_to_speak_is_asked_about() -> None:
+    silent = asyncio.Event()
+
+    async def listen(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await silent.wait()
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(BusUnavailable, match="no answer in time; is it a NATS server"):
+            await Bus.connect(f"nats://127.0.0.1:{port}", name="test", timeout_s=0.2)
+        silent.set()
+
+
 async def test_a_wrong_password_is_told_from_a_missing_broker(tmp_path: Path) -> None:
     broker = Broker(tmp_path, _USERS)
     broker.start()

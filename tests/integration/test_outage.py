@@ -198,7 +198,7 @@ async def test_a_full_store_is_an_error_to_the_caller_and_a_pause_for_what_is_un
     await gates.begun.wait()
     queued = [await small.client.submit("echo", f"{n}") for n in range(5)]
     await fill(small)
-    with pytest.raises(StorageFull):
+    with pytest.raises(StorageFull, match="the broker's store is full"):
         await small.client.submit("echo", "no room " * 1000)
     gates.go.set()
     await eventually(lambda: paused(executor))
