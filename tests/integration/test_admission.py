@@ -209,7 +209,7 @@ async def test_a_name_that_another_app_has_is_refused_at_start_and_both_are_name
         {"deadline_s": -1.0},
         {"context_id": ""},
         {"metadata": {"x": "\ud800"}},
-        {"metadata": {"x": {1, 2}}},
+        {"metadata": {"x": 1j}},
     ],
     ids=repr,
 )
