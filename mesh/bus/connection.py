@@ -18,6 +18,7 @@ from contextlib import suppress
 import nats.errors
 
 from mesh.bus.arrival import Msg
+from mesh.bus.ending import end
 from mesh.bus.session import DialOptions, Inlet, Session
 from mesh.errors import BusUnavailable, InvalidInput, MeshError, PermissionDenied, TooLarge
 
@@ -161,15 +162,15 @@ class Link:
     async def aclose(self) -> None:
         """Close for good; what was written goes out first."""
         self._closed = True
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._supervisor
-            self._supervisor = None
-        session, self._session = self._session, None
-        self._up.set()  # whoever waits for the link learns that it is closed
-        if session is not None:
-            await session.discard()
+        supervisor, self._supervisor = self._supervisor, None
+        try:
+            if supervisor is not None:
+                await end(supervisor)
+        finally:
+            session, self._session = self._session, None
+            self._up.set()  # whoever waits for the link learns that it is closed
+            if session is not None:
+                await session.discard()
 
     async def publish(
         self, subject: str, data: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None

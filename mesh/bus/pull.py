@@ -11,6 +11,7 @@ import msgspec
 
 from mesh.bus.connection import Inlet, Link, Msg
 from mesh.bus.delivery import Delivery, Verbs
+from mesh.bus.ending import end
 from mesh.errors import MeshError
 
 _log = logging.getLogger(__name__)
@@ -96,10 +97,13 @@ class Puller:
         """Stop; what arrives until the broker knows goes back to the queue at once."""
         self._closing = True
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        try:
+            if task is not None:
+                await end(task)
+        finally:
+            await self._give_back()
+
+    async def _give_back(self) -> None:
         inlet, self._inlet = self._inlet, None
         if inlet is not None:
             with suppress(MeshError):

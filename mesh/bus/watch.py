@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 
 from msgspec import Struct
 
@@ -14,6 +13,7 @@ from mesh.bus.bucket import is_removal
 from mesh.bus.connection import Link
 from mesh.bus.definitions import bucket_stream, bucket_subject
 from mesh.bus.delivery import Delivery, Verbs
+from mesh.bus.ending import end
 from mesh.bus.pull import Puller
 from mesh.errors import MeshError
 
@@ -70,11 +70,11 @@ class Watch:
     async def aclose(self) -> None:
         """Stop watching; safe to repeat."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        await self._end()
+        try:
+            if task is not None:
+                await end(task)
+        finally:
+            await self._end()
 
     async def _run(self) -> None:
         while True:

@@ -209,6 +209,20 @@ async def test_a_pull_that_the_broker_forgot_is_noticed_by_its_silence(
     await puller.aclose()
 
 
+async def test_a_cancel_that_comes_while_a_puller_closes_reaches_who_closes_it(
+    shared_broker: Broker, connect: Connect, names: Subjects, needed: Definitions
+) -> None:
+    bus = await connect(shared_broker)
+    await bus.ensure(needed)
+    await bus.ensure_consumer(shop(names))
+    puller = await bus.pull(names.runs, "run_shop", Worker().take, slots=1)
+    closing = asyncio.create_task(puller.aclose())
+    await asyncio.sleep(0)  # it waits for the end of the task that asks
+    closing.cancel()
+    await asyncio.wait((closing,))
+    assert closing.cancelled()
+
+
 async def test_closing_a_puller_gives_back_what_was_on_its_way(
     shared_broker: Broker, connect: Connect, names: Subjects, needed: Definitions
 ) -> None:
