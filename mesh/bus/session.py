@@ -148,7 +148,7 @@ class Session:
         """
         try:
             async with asyncio.timeout(self._options.timeout_s):
-                await self._connect()
+                await _heeding(self._connect())
                 for inlet in tuple(inlets):
                     self._inlets.append(inlet)
                     await inlet.attach(self.client)
@@ -283,6 +283,19 @@ class Session:
 
     async def _on_closed(self) -> None:
         self.lose()
+
+
+async def _heeding(work: Coroutine[Any, Any, None]) -> None:
+    """The work, and the cancellation that came meanwhile.
+
+    `asyncio.wait_for`, which the client uses, loses one that comes at the moment what it waits for does (before 3.12).
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    await work
+    if task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 def _abort(client: Client) -> None:

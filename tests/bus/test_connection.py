@@ -346,3 +346,17 @@ async def test_what_was_stored_reaches_the_live_view_with_its_sequences(
 )
 def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
     assert without_secrets(url) == shown
+
+
+async def test_a_cancel_is_heard_at_every_moment_of_a_dial(shared_broker: Broker) -> None:
+    turns, dialled = 0, False
+    while not dialled:
+        dialling = asyncio.create_task(Bus.connect(shared_broker.url, name="dials"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        dialled = not dialling.cancel()
+        await asyncio.wait((dialling,))
+        if not dialled:
+            assert dialling.cancelled(), f"a cancel after {turns} turns of the loop was lost"
+        turns += 1
+    await dialling.result().aclose()
