@@ -68,7 +68,8 @@ async def call(mesh: LocalMesh, until: asyncio.Task[None]) -> int:
     while not until.done():
         result = await mesh.run("recall", "well?")
         assert (result.error, result.output) == (None, 0)
-        assert (await mesh.client.tasks(limit=1)).tasks
+        sequence = await mesh.bus.last_sequence(mesh.names.tasks)
+        assert (await mesh.client.tasks(limit=1, sequence=sequence)).tasks
         calls += 1
     return calls
 
