@@ -4,6 +4,7 @@ from mesh.bus.bus import Bus
 from mesh.bus.connection import without_secrets
 from mesh.bus.delivery import Delivery
 from mesh.bus.follow import Follow, Followed
+from mesh.bus.live import LiveSubscription
 from mesh.bus.messages import (
     Conflict,
     ConsumerState,
@@ -28,6 +29,7 @@ __all__ = [
     "Follow",
     "Followed",
     "LiveMessage",
+    "LiveSubscription",
     "Observer",
     "Puller",
     "StoredMessage",

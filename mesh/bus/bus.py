@@ -15,7 +15,7 @@ from mesh.bus.connection import Link
 from mesh.bus.delivery import Delivery, Verbs
 from mesh.bus.follow import Follow
 from mesh.bus.inbox import Inbox
-from mesh.bus.live import listen, live_message
+from mesh.bus.live import LiveSubscription, listen, live_message
 from mesh.bus.messages import (
     Conflict,
     ConsumerState,
@@ -270,7 +270,7 @@ class Bus:
         *,
         on_gap: Callable[[], None] | None = None,
         queue: str = "",
-    ) -> Subscription:
+    ) -> LiveSubscription:
         """Call for every message on a subject; the broker has the subscription on return.
 
         Of those who listen under the same `queue` name each message reaches one.
@@ -470,7 +470,7 @@ class Bus:
         callback: Callable[[LiveMessage], None],
         on_gap: Callable[[], None] | None = None,
         queue: str = "",
-    ) -> Subscription:
+    ) -> LiveSubscription:
         subscription = await listen(link, subject, callback, on_gap, self._handed_out.discard, queue)
         self._handed_out.add(subscription)
         return subscription

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from mesh.bus.connection import Inlet, Link, Msg
 from mesh.bus.messages import LiveMessage
+from mesh.errors import BusUnavailable
 
 
 class LiveSubscription:
@@ -20,6 +22,12 @@ class LiveSubscription:
         """Stop listening; safe to repeat."""
         self._closed(self)
         await self._link.unsubscribe(self._inlet)
+
+    async def drain(self) -> None:
+        """Stop listening once what is on its way has been taken: nobody else gets it."""
+        self._closed(self)
+        with suppress(BusUnavailable):
+            await self._link.drain(self._inlet)
 
 
 async def listen(

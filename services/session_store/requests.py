@@ -11,7 +11,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from mesh.bus import Bus, LiveMessage, Subscription
+from mesh.bus import Bus, LiveMessage, LiveSubscription
 from mesh.errors import InvalidInput, MeshError
 from mesh.subjects import Subjects, is_inbox
 from schemas import session
@@ -66,7 +66,7 @@ class Requests:
         self._reading = asyncio.Semaphore(READERS)
         self._asked: asyncio.Queue[tuple[str, LiveMessage]] = asyncio.Queue()
         self._answering: set[asyncio.Task[None]] = set()
-        self._listening: list[Subscription] = []
+        self._listening: list[LiveSubscription] = []
 
     async def listen(self) -> None:
         """Subscribes: one store answers each question, all of them rebuild and delete."""
@@ -77,7 +77,8 @@ class Requests:
     async def finish(self, within_s: float) -> None:
         """Takes no more questions, and gives those that are being answered this time."""
         while self._listening:
-            await self._listening.pop().aclose()
+            await self._listening.pop().drain()
+        await self._asked.join()
         if self._answering:
             await asyncio.wait(self._answering, timeout=within_s)
 
@@ -89,6 +90,7 @@ class Requests:
                 task = group.create_task(self._handle(kind, message))
                 self._answering.add(task)
                 task.add_done_callback(self._answering.discard)
+                self._asked.task_done()
 
     def _taker(self, kind: str) -> Callable[[LiveMessage], None]:
         def take(message: LiveMessage) -> None:
