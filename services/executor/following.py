@@ -106,8 +106,8 @@ class Follower:
         """Takes the end of a tool call from its runner; what is lost on this way is read from the log."""
         if entry.seq > self._followed and entry.seq not in self._heard:
             self._heard.add(entry.seq)
-            self._hand_on(entry)
             self._look_at(view_of(entry))
+            self._hand_on(entry)
 
     def missed(self) -> None:
         """Something may have been told and not heard."""
@@ -166,15 +166,17 @@ class Follower:
     def _follow(self, entry: Entry) -> None:
         if entry.seq <= self._followed:
             return
+        self._look_at(view_of(entry))
         if self._recorder is not None:
             self._followed = entry.seq
             if entry.seq not in self._heard:
                 self._hand_on(entry)
-        self._look_at(view_of(entry))
 
     def _hand_on(self, entry: Entry) -> None:
-        if self._recorder is not None and entry.commit.by != self._owner.writer.by:
-            self._recorder.hear(entry.commit)
+        """What comes behind the request of a cancel may have failed of it: it is no answer to the handler (X1)."""
+        if self._recorder is None or self._owner.cancel_requested or entry.commit.by == self._owner.writer.by:
+            return
+        self._recorder.hear(entry.commit)
 
     def _see(self, message: StoredMessage | None) -> None:
         if message is not None:

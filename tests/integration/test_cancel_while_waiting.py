@@ -12,11 +12,13 @@ from mesh import Context, Mesh, StepFailed, TaskCancelled
 from mesh.agents.tools import Tool
 from mesh.log import ops
 from mesh.log.driver import Driver
+from mesh.log.head import Entry
 from mesh.log.ops import Append
 from mesh.testing import eventually
 from mesh.testing.local_mesh import Serving
 from schemas.object import LARGE_BYTES
 from schemas.task import TaskSuspended
+from services.executor.following import Follower
 from tests.integration.world import Outcome, World
 
 
@@ -316,6 +318,37 @@ async def test_a_call_that_the_cancel_stopped_is_no_answer_to_a_handler_that_wai
     await world.executor(app)
     assert (await world.outcome(task)).result.state == "canceled"
     assert upstream.stopped == ["job 1"]
+
+
+async def test_a_call_that_the_cancel_stops_while_the_handler_comes_back_to_it_is_no_answer_either(
+    world: World, app: Mesh, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, again, heard, told = Follower.told, asyncio.Event(), asyncio.Event(), list[str]()
+
+    def hear(follower: Follower, entry: Entry) -> None:
+        real(follower, entry)
+        heard.set()
+
+    @app.agent
+    async def comes_slowly(ctx: Context) -> None:
+        if ctx.task.attempt > 1:
+            again.set()
+            await heard.wait()
+        try:
+            await ctx.tool("answers", {"name": "one"})
+        except StepFailed:
+            told.append("failed")
+        except asyncio.CancelledError:
+            told.append(f"canceled {ctx.cancelled}")
+            raise
+
+    task, _ = await suspended(world, app, "comes_slowly")
+    monkeypatch.setattr(Follower, "told", hear)
+    assert (await world.client.cancel(task)).outcome == "appended"
+    await again.wait()
+    upstream.requested.set()
+    assert (await world.outcome(task)).result.state == "canceled"
+    assert (heard.is_set(), told[-1:]) == (True, ["canceled True"])
 
 
 async def test_a_second_cancel_does_not_cut_the_clean_up(world: World) -> None:

@@ -36,6 +36,28 @@ async def main():
 asyncio.run(main())
 """
 
+ELSEWHERE = """
+import asyncio, builtins, sys, threading
+from mesh.models import Models
+from mesh.models.api import Endpoint
+real, on_the_loop = builtins.__import__, set()
+def importing(name, *rest, **named):
+    if name.partition(".")[0] in ("openai", "pydantic_ai") and name not in sys.modules:
+        if threading.current_thread() is threading.main_thread():
+            on_the_loop.add(name)
+    return real(name, *rest, **named)
+builtins.__import__ = importing
+models = Models(environ={"OPENAI_API_KEY": "none"}, scripts={})
+problem = asyncio.run(models.problem("openai-chat:any", Endpoint()))
+assert problem is None and "openai" in sys.modules, problem
+assert not on_the_loop, on_the_loop
+"""
+
+
+def test_a_provider_is_imported_beside_the_loop_which_has_heartbeats_to_send() -> None:
+    done = subprocess.run([sys.executable, "-c", ELSEWHERE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
 
 @pytest.mark.parametrize(
     "code",
