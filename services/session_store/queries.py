@@ -8,7 +8,7 @@ from operator import eq, ge
 from typing import Any, Final, get_args
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, tuple_
 
 from mesh.errors import InvalidInput
 from schemas.envelope import VERSION
@@ -45,7 +45,8 @@ CLOCKS_DIFFER_S: Final = 60.0
 Fit = tuple[str, Callable[[Any, Any], Any], str]
 FILTERS: Final = ("state", "agent", "context_id", "owner")
 STATES: Final = get_args(State)
-_AT: Final = (tasks.c.first, bodies.c.seq, bodies.c.idx)
+_PLACE: Final = (bodies.c.seq, bodies.c.idx)
+_AT: Final = (tasks.c.first, *_PLACE)
 _SAID: Final = (
     *(tasks.c[name] for name in ("id", "agent", "owner", "state")),
     *(bodies.c[name] for name in ("seq", "kind", "at", "ref", "body")),
@@ -175,31 +176,31 @@ def _fitting(sizes: Sequence[int], limit: int, room: int) -> int:
 
 def _detail(connection: Connection, number: int, record: TaskRecord, limit: int) -> TaskDetail:
     """A task with as many of its bodies as fit, its artifacts last; those that do not are not even read."""
-    mine = and_(bodies.c.view == number, bodies.c.task == record.id)
-    query = select(bodies.c.kind, func.sum(bodies.c.size)).where(mine, bodies.c.kind.in_(list(_TYPES)))
-    sizes = sorted((int(size), kind) for kind, size in connection.execute(query.group_by(bodies.c.kind)))
-    count = _fitting([size for size, _ in sizes], len(sizes), MAX_BODIES_BYTES)
-    kinds, omitted = [kind for _, kind in sizes[:count]], [kind for _, kind in sizes[count:]]
+    mine = and_(bodies.c.view == number, bodies.c.task == record.id, bodies.c.kind.in_((*_TYPES, rules.ARTIFACT)))
+    listed = select(bodies.c.kind, bodies.c.size, *_PLACE).where(mine)
+    listed = listed.order_by(bodies.c.kind == rules.ARTIFACT, *_PLACE).limit(len(_TYPES) + limit + 1)
+    rows = connection.execute(listed).all()
+    small_first = sorted((row for row in rows if row.kind != rules.ARTIFACT), key=lambda row: row.size)
+    artifacts = rows[len(small_first) :]
+    count = _fitting([row.size for row in small_first], len(small_first), MAX_BODIES_BYTES)
+    room = MAX_BODIES_BYTES - sum(row.size for row in small_first[:count])
+    shown = _fitting([row.size for row in artifacts], limit, room)
+    last = artifacts[shown - 1][-2:] if shown else (0, 0)
+    fits = or_(
+        bodies.c.kind.in_([row.kind for row in small_first[:count]]),
+        and_(bodies.c.kind == rules.ARTIFACT, tuple_(*_PLACE) <= last),
+    )
     values: dict[str, Any] = {}
-    for row in connection.execute(select(bodies).where(mine, bodies.c.kind.in_(kinds))):
-        if row.ref:
+    found: list[ArtifactAdded] = []
+    for row in connection.execute(select(bodies).where(mine, fits).order_by(*_PLACE)):
+        if row.kind == rules.ARTIFACT:
+            found.append(msgspec.json.decode(row.body, type=ArtifactAdded))
+        elif row.ref:
             values[f"{row.kind}_ref"] = msgspec.json.decode(row.ref, type=ObjectRef)
         else:
             values[row.kind] = msgspec.json.decode(row.body, type=_TYPES[row.kind])
-    room = MAX_BODIES_BYTES - sum(size for size, _ in sizes[:count])
-    artifacts, all_of_them = _artifacts(connection, mine, limit, room)
-    omitted += [] if all_of_them else ["artifacts"]
-    return TaskDetail(task=record, artifacts=artifacts, omitted=tuple(omitted), **values)
-
-
-def _artifacts(connection: Connection, mine: Any, limit: int, room: int) -> tuple[tuple[ArtifactAdded, ...], bool]:
-    """The first artifacts of a task, and whether these are all."""
-    ordered = select(bodies.c.size, bodies.c.body).where(mine, bodies.c.kind == rules.ARTIFACT)
-    ordered = ordered.order_by(bodies.c.seq, bodies.c.idx)
-    sizes = connection.scalars(ordered.with_only_columns(bodies.c.size).limit(limit + 1)).all()
-    count = _fitting(sizes, limit, room)
-    found = connection.scalars(ordered.with_only_columns(bodies.c.body).limit(count))
-    return tuple(msgspec.json.decode(body, type=ArtifactAdded) for body in found), count == len(sizes)
+    omitted = [row.kind for row in small_first[count:]] + ["artifacts"] * (shown < len(artifacts))
+    return TaskDetail(task=record, artifacts=tuple(found), omitted=tuple(omitted), **values)
 
 
 def _message(row: Any) -> SaidMessage:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 from msgspec import Struct
+from sqlalchemy import Connection
 
 from mesh.bus import Bus, LiveMessage, LiveSubscription
 from mesh.errors import InvalidInput, MeshError
@@ -28,7 +29,7 @@ from schemas.session import (
     TasksRequest,
 )
 from schemas.unreadable import UNREADABLE
-from services.session_store import contexts, queries
+from services.session_store import contexts, queries, views
 from services.session_store.book import Book, Question
 from services.session_store.database import READERS, Database
 from services.session_store.orders import Orders, as_mesh_error
@@ -135,26 +136,36 @@ class Requests:
         if isinstance(request, GetRequest) and not request.submit and not is_task_id(request.id):
             raise InvalidInput(f"'{request.id[:100]}' is no task id", hint="give `id`, or `submit`")
         give_up = asyncio.get_running_loop().time() + wait_s
-        await self._reach(request.sequence, give_up, question)
-        answer = await self._read(query, request, give_up)
+        answer = await self._read(request.sequence, query, request, give_up, question)
         if isinstance(answer, GetAnswer) and answer.detail is None and not request.submit:
             # Who asks right after a submit must not hear that there is no such task.
             newest = await self._bus.newest(self._names.tasks, self._names.task(request.id), leader=True)
             if newest is not None and newest.seq > answer.sequence:
-                await self._reach(newest.seq, give_up, question)
-                answer = await self._read(query, request, give_up)
+                answer = await self._read(newest.seq, query, request, give_up, question)
         return answer
 
-    async def _reach(self, sequence: int, give_up: float, question: Question) -> None:
-        began = time.monotonic()
-        try:
-            await self._waiting.reach(sequence, give_up)
-        finally:
-            question.waited_s += time.monotonic() - began
+    async def _read(
+        self, sequence: int, query: Callable[..., Any], request: Any, give_up: float, question: Question
+    ) -> Any:
+        """An answer out of a view that shows the log up to there; none for those who do not wait for it any more.
 
-    async def _read(self, query: Callable[..., Any], request: Any, give_up: float) -> Any:
-        """An answer out of the database; none for those who do not wait for it any more."""
-        async with self._reading:
-            if asyncio.get_running_loop().time() > give_up + LATE_S:
-                raise Busy("the session store came to this question too late", hint=LATER)
-            return await self._database.read(query, request)
+        Most find it so: they are answered in the transaction that looks.
+        """
+        while True:
+            async with self._reading:
+                if asyncio.get_running_loop().time() > give_up + LATE_S:
+                    raise Busy("the session store came to this question too late", hint=LATER)
+                answer = await self._database.read(_if_shown, sequence, query, request)
+            if answer is not None:
+                return answer
+            began = time.monotonic()
+            try:
+                await self._waiting.reach(sequence, give_up)
+            finally:
+                question.waited_s += time.monotonic() - began
+
+
+def _if_shown(connection: Connection, sequence: int, query: Callable[..., Any], request: Any) -> Any:
+    """The answer, if the view shows the log up to there."""
+    view = views.current(connection)
+    return query(connection, request) if view is not None and view.shows(sequence) else None
