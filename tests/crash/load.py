@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any
 
 from mesh import BusUnavailable, Client, Result, TaskEvent, UnknownTask
@@ -98,7 +99,7 @@ async def assert_nothing_lost(load: Load, mesh: LocalMesh, processes: Processes,
     """Every task ended once and well, every log and tail is right, no committed step was made again."""
     trace = processes.read_trace()
     for id in load.ids:
-        entries = await mesh.log(id)
+        entries = await eventually(partial(mesh.log, id), forgive=BusUnavailable)
         assert_invariants(entries)
         assert (load.results[id].state, load.results[id].output) == ("completed", output), load.results[id]
         repeated = list(repeated_steps(trace, entries))
