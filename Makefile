@@ -18,7 +18,7 @@ check: install
 	.ci/checks $(BIN)
 
 test: install
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 4 --dist worksteal
 
 bench: install
 	$(BIN)/mesh bench
