@@ -18,7 +18,7 @@ check: install
 	.ci/checks $(BIN)
 
 test: install
-	$(BIN)/pytest -q -n 4 --dist worksteal
+	$(BIN)/pytest -q
 
 bench: install
 	$(BIN)/mesh bench

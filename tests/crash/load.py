@@ -15,6 +15,7 @@ from schemas.task import TERMINAL
 
 EVENTS_PER_TAIL = 4
 END_S = 45.0
+DISTURBED_S = 20.0
 
 
 class Load:
@@ -80,6 +81,9 @@ async def assert_ends(
         await asyncio.wait((running,), timeout=END_S)
         if not running.done():
             raise AssertionError("\n".join(await _waiting_for(load, mesh, processes)))
+        if disturbances:
+            # What they took down has to be up again. Who waits for a death that no task brings any more is let go.
+            await asyncio.wait(disturbances, timeout=DISTURBED_S)
         for disturbance in disturbances:
             disturbance.cancel()
 

@@ -85,8 +85,7 @@ async def test_services_wait_for_a_broker_that_is_away_and_go_on(lonely: World) 
     with pytest.raises(BusUnavailable):
         await lonely.client.cancel(task.id)
     await lonely.server.start()
-    await eventually(lambda: lonely.phase(task.id), forgive=BusUnavailable)
-    outcome = await lonely.outcome(task.id)
+    outcome = await eventually(lambda: lonely.outcome(task.id), forgive=BusUnavailable)
     assert (outcome.result.output, outcome.text) == ("done", "before. after. ")
     assert outcome.types.count("step.completed") == 2
     assert await tail == outcome.text
