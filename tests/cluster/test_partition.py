@@ -18,7 +18,7 @@ from tests.cluster.conftest import HEAL_S, SETTINGS, serving
 from tests.crash.app import app
 from tests.crash.load import Load, assert_ends, assert_nothing_lost
 
-# Each link that is left at the node notices by its own silence, one after the other: a minute and more on a slow machine.
+# Each link that is left at the node notices by its own silence: a minute and more on a slow machine.
 pytestmark = pytest.mark.timeout(300)
 
 
