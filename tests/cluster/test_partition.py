@@ -18,9 +18,6 @@ from tests.cluster.conftest import HEAL_S, SETTINGS, serving
 from tests.crash.app import app
 from tests.crash.load import Load, assert_ends, assert_nothing_lost
 
-# Each link that is left at the node notices by its own silence: a minute and more on a slow machine.
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
